@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Writes a manifest, with splits by speaker, for recordings in <root>/<letter>/* or for a manifest without splits."""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from speechmlp.corpora.folder import assign_splits, read_source
+from speechmlp.errors import UserError, run_command
+from speechmlp.manifest import write_manifest
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", metavar="PATH", required=True, help="folder of letter folders, or a manifest file")
+    parser.add_argument("--output", metavar="FILE", required=True, help="the manifest to write, a .tsv file")
+    parser.add_argument("--valid", type=float, default=0.1, help="share of speakers for validation (%(default)s)")
+    parser.add_argument("--test", type=float, default=0.1, help="share of speakers for the test (%(default)s)")
+    return parser
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    if not (arguments.valid >= 0 and arguments.test >= 0 and arguments.valid + arguments.test < 1):
+        raise UserError("--valid and --test: expected shares of 0 or more that leave some for training")
+    target = Path(arguments.output)
+    if target.suffix != ".tsv":
+        raise UserError(f"{target}: expected a name that ends in .tsv")
+    utterances, by_speaker = assign_splits(read_source(arguments.source), arguments.valid, arguments.test)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_manifest(target, utterances)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from error
+    splits = Counter(utterance.split for utterance in utterances)
+    speakers = len({utterance.speaker for utterance in utterances})
+    print(f"Folder: {len(utterances)} letters of {speakers} speakers")
+    print(", ".join(f"{split}: {splits[split]}" for split in ("train", "valid", "test")))
+    if not by_speaker:
+        print(
+            "warning: no speakers are known, so the splits are by file and accuracies will flatter; "
+            "name files <speaker>_nohash_<n>.wav to split by speaker"
+        )
+    print(f"Manifest: {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(_parser(), _prepare, None))

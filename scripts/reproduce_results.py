@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Trains and evaluates the rows of the README's results table and writes the table.
+
+Runs and scores are kept in runs/results/: what is finished is not repeated, what was interrupted goes on. The summary
+is docs/results.json; rows that are not asked for keep their figures. `--table-only` writes the table from the summary.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from speechmlp.errors import UserError, run_command
+from speechmlp.lab import Job, finish
+from speechmlp.labels import CONDITIONS
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = Path("runs") / "results"
+SUMMARY = ROOT / "docs" / "results.json"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- results: written by scripts/reproduce_results.py -->", "<!-- end of results -->"
+PEER = "pocketsphinx"
+AN4 = "data/an4/manifest.tsv"
+ROWS: dict[str, tuple[str, list[str]]] = {
+    "an4_mixer": ("MLP-Mixer on aligned frames, AN4 + synthetic", []),
+    "an4_mixer_small": ("the same, under 100,000 parameters", []),
+    "an4_aligned": ("flattened MLP on aligned frames, AN4 + synthetic", []),
+    "an4_log_mel": ("flattened MLP on log-mel at a fixed place", []),
+    "an4_raw": ("MLP on the raw waveform, regularised", []),
+    "seed": ("the textbook MLP: raw waveform, 16000-100-26", [f"corpus.manifest={AN4}"]),
+    PEER: ("peer: PocketSphinx, grammar of 26 letters", []),
+}
+"""Config name -> (what it is, overrides); all trained on AN4's training speakers, some on synthetic voices too."""
+
+
+def _run(*command: str | Path) -> None:
+    arguments = [sys.executable, *map(str, command)]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UserError(f"{' '.join(arguments[1:])}: {result.stderr.strip() or f'exit status {result.returncode}'}")
+
+
+def _scores(name: str, seed: int, condition: str, voices: str | None) -> dict[str, Any]:
+    """Returns the scores of a run on AN4's test speakers in a condition, or on every utterance of `voices`."""
+    target = RUNS / f"{name}-seed{seed}-{'voices' if voices else condition}.json"
+    if not target.exists():
+        what = ["--manifest", voices, "--on-error", "skip"] if voices else ["--manifest", AN4, "--split", "test"]
+        how: list[str | Path] = [*what, "--condition", condition, "--json", target]
+        if name == PEER:
+            _run("scripts/evaluate_pocketsphinx.py", *how)
+        else:
+            job = Job(f"configs/{name}.yaml", (*ROWS[name][1], f"training.seed={seed}"), RUNS / f"{name}-seed{seed}")
+            _run("-m", "speechmlp.evaluate", "--checkpoint", finish(job) / "best.pt", *how)
+    content: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+    return content
+
+
+def _mean_std(values: list[float]) -> list[float]:
+    return [statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0]
+
+
+def summarise(name: str, seeds: int, voices: str | None, old: dict[str, Any]) -> dict[str, Any]:
+    """Returns the summary of a row, running what is missing; figures on `voices` are kept from `old` without them."""
+    seeds = 1 if name == PEER else seeds  # nothing is drawn there
+    results = {
+        (seed, condition): _scores(name, seed, condition, None) for seed in range(seeds) for condition in CONDITIONS
+    }
+    clean = [results[seed, "clean"] for seed in range(seeds)]
+    row: dict[str, Any] = {
+        "what": ROWS[name][0],
+        "seeds": seeds,
+        "interval": [clean[0]["interval"]["low"], clean[0]["interval"]["high"]],
+        "e_set": _mean_std([score["e_set_accuracy"] for score in clean]),
+        "voices": old.get("voices"),
+    }
+    for condition in CONDITIONS:
+        row[condition] = _mean_std([results[seed, condition]["accuracy"] for seed in range(seeds)])
+    if voices:
+        row["voices"] = _mean_std([_scores(name, seed, "clean", voices)["accuracy"] for seed in range(seeds)])
+    return row
+
+
+def render_table(summary: dict[str, Any]) -> str:
+    """Returns the Markdown table of a summary."""
+
+    def cell(figures: list[float] | None, seeds: int) -> str:
+        if figures is None:
+            return "–"
+        return f"{100 * figures[0]:.1f} ± {100 * figures[1]:.1f}" if seeds > 1 else f"{100 * figures[0]:.1f}"
+
+    lines = [
+        "| accuracy in %, on 431 letters of AN4's ten unseen speakers | clean | telephone | white noise 10 dB "
+        "| babble 10 dB | E-set | other people's recordings | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in (name for name in ROWS if name in summary):
+        row = summary[name]
+        low, high = (f"{100 * edge:.1f}" for edge in row["interval"])
+        cells = [cell(row[key], row["seeds"]) for key in (*CONDITIONS, "e_set", "voices")]
+        cells[0] += f" [{low}, {high}]"
+        what = row["what"] if name == PEER else f"{row['what']} (`configs/{name}.yaml`)"
+        lines.append(f"| {what} | {' | '.join(cells)} | {row['seeds']} |")
+    lines.append("")
+    lines.append(
+        "Mean ± standard deviation over seeds; in brackets the 95 % interval of seed 0 by bootstrap over speakers. "
+        "Other people's recordings: a manifest given to the script, neither trained on nor part of this repository."
+    )
+    return "\n".join(lines)
+
+
+def write_table(summary: dict[str, Any]) -> None:
+    """Replaces the table in README.md."""
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}\n{render_table(summary)}\n{END}{after}", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME", help="these rows only")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="of each row (%(default)s)")
+    parser.add_argument(
+        "--voices", metavar="FILE", help="manifest of other people's recordings, for a column of its own"
+    )
+    parser.add_argument("--table-only", action="store_true", help="write README's table from docs/results.json")
+    return parser
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    if arguments.seeds < 1:
+        raise UserError(f"--seeds: expected 1 or more, found {arguments.seeds}")
+    os.chdir(ROOT)
+    summary = json.loads(SUMMARY.read_text(encoding="utf-8")) if SUMMARY.exists() else {}
+    if not arguments.table_only:
+        for manifest in (AN4, "data/synthetic/manifest.tsv"):
+            if not Path(manifest).exists():
+                raise UserError(f"{manifest}: no such corpus; make it with scripts/prepare_*.py")
+        RUNS.mkdir(parents=True, exist_ok=True)
+        for name in tqdm(arguments.rows, "rows", disable=None):
+            summary[name] = summarise(name, arguments.seeds, arguments.voices, summary.get(name, {}))
+            SUMMARY.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_table(summary)
+    print(render_table(summary))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(_parser(), _reproduce, None))

@@ -1,0 +1,8 @@
+"""Train, evaluate and use multilayer perceptrons that recognise spoken letters."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("speechmlp")
+except PackageNotFoundError:  # a source tree on the path, not installed
+    __version__ = "0+unknown"

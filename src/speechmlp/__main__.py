@@ -1,0 +1,23 @@
+"""Lists the commands: `python -m speechmlp`."""
+
+import sys
+
+from speechmlp import __version__
+
+COMMANDS = {
+    "train": "train a classifier from a config file",
+    "evaluate": "report the accuracy of a trained classifier",
+}
+
+
+def main() -> int:
+    """Prints the commands and returns the exit status."""
+    print(f"speechmlp {__version__}: recognise spoken letters with multilayer perceptrons\n")
+    for name, purpose in COMMANDS.items():
+        print(f"  python -m speechmlp.{name:<10} {purpose}")
+    print("\nEach explains itself with --help.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

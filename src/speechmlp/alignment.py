@@ -1,0 +1,114 @@
+"""The aligned front end: a letter's frames brought to fixed places, whatever its position, length and loudness.
+
+An MLP has no tolerance for shift of its own. Here the letter's ends are found, its frames are resampled to a fixed
+number ("warped"), and the onset and the end are added once more at full resolution, because B/D/E/P/T/V and M/N are
+decided within 50 - 80 ms there (non-uniform time resolution after Karnjanadecha & Zahorian, 1999).
+
+Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands, `K` tokens.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from speechmlp.augment import Augment, uniform
+from speechmlp.config import AlignedConfig
+from speechmlp.endpoints import MIN_FRAMES, EnergyEndpoints, LearntEndpoints
+from speechmlp.frontends import MelSpectrum
+
+
+class Aligned(nn.Module):
+    """Aligned log-mel tokens: [B, T] -> [B, C, K], one reading for each way of finding the ends."""
+
+    FLOOR = 1e-5
+    """Of the loudest cell: 50 dB down counts as silence, so that recorders' noise floors look alike."""
+    LEAD = 2
+    """Frames before the start and after the end that still belong to the onset and end tokens."""
+    SPREAD = 0.3
+    """Added to the deviation that features are divided by: flat noise is not blown up to speech."""
+
+    LEARN_EVERY = 4
+    """The endpoint network learns from every fourth utterance of a batch: it needs fewer, at the cost of a block."""
+
+    warp: Tensor
+
+    def __init__(self, config: AlignedConfig) -> None:
+        """Builds the spectrum and the endpoint finders.
+
+        Args:
+            config: bands, numbers of tokens, and how endpoints are found.
+        """
+        super().__init__()
+        self.spectrum = MelSpectrum(config, padding="constant", mean_power=True)
+        self.tokens = (config.warped, config.onset, config.offset)
+        self.shape = (config.n_mels, sum(self.tokens))
+        self.energy = EnergyEndpoints() if config.endpoints in ("energy", "both") else None
+        self.learnt = None
+        if config.endpoints in ("learnt", "both"):
+            sizes = (config.endpoint_width, config.endpoint_blocks)
+            self.learnt = LearntEndpoints(self.spectrum.num_frames, config.n_mels, *sizes)
+        self.register_buffer("warp", (torch.arange(config.warped) + 0.5) / config.warped, persistent=False)
+
+    def log_mel(self, mel: Tensor) -> Tensor:
+        """Returns natural logs of mel energies [B, F, C] with a floor relative to the loudest cell."""
+        return torch.log(mel + self.FLOOR * mel.amax((1, 2), keepdim=True) + 1e-9)
+
+    def forward(self, waveforms: Tensor) -> list[Tensor]:
+        """Returns the readings, each [B, C, K], of waveforms [B, T]."""
+        log_mel = self.log_mel(self.spectrum(waveforms - waveforms.mean(1, keepdim=True)))
+        return [self.read(log_mel, *find(log_mel)) for find in (self.energy, self.learnt) if find is not None]
+
+    def augmented(self, waveforms: Tensor, augment: Augment) -> tuple[Tensor, Tensor]:
+        """Returns one augmented reading [B, C, K] of training waveforms, and the loss of the endpoint network.
+
+        The letter's true ends are those of the recording, which holds where recordings are cut tightly. Each utterance
+        is read from them or from the energy's, by chance, so that the classifier learns the errors of both.
+        """
+        waveforms, start, end = augment.waveforms(waveforms)
+        start, end = start / self.spectrum.hop_length, end / self.spectrum.hop_length
+        with torch.no_grad():
+            log_mel = self.log_mel(augment.mel(waveforms - waveforms.mean(1, keepdim=True), self.spectrum))
+        loss = log_mel.new_zeros(())
+        if self.learnt is not None:
+            some = slice(None, None, self.LEARN_EVERY)
+            loss = self.learnt.loss(log_mel[some], start[some], end[some])
+        with torch.no_grad():
+            if self.energy is not None:
+                factor = torch.exp(uniform(len(start), 1, low=-0.4, high=0.4, like=start))
+                by_energy = self.energy(log_mel, factor)
+                chosen = torch.rand_like(start) < (1.0 if self.learnt is None else 0.5)
+                start, end = torch.where(chosen, by_energy[0], start), torch.where(chosen, by_energy[1], end)
+            start, end = augment.endpoints(start, end)
+            return augment.mask(self.read(log_mel, start, torch.maximum(end, start + MIN_FRAMES), augment)), loss
+
+    def read(self, log_mel: Tensor, start: Tensor, end: Tensor, augment: Augment | None = None) -> Tensor:
+        """Returns normalised tokens [B, C, K]: warped ones, then those of the onset, then those of the end.
+
+        Args:
+            log_mel: [B, F, C].
+            start: [B], in frames.
+            end: [B], in frames, not included.
+            augment: bends the time axis of the warped tokens.
+        """
+        warped, onset, offset = self.tokens
+        length = (end - start)[:, None]
+        place = self.warp[None] if augment is None else augment.time_warp(self.warp, len(start))
+        step = torch.arange(max(onset, offset), device=log_mel.device)[None]
+        positions = torch.cat(
+            [
+                start[:, None] + length * place - 0.5,
+                start[:, None] + step[:, :onset] - self.LEAD,
+                end[:, None] + step[:, :offset] - (offset - self.LEAD),
+            ],
+            dim=1,
+        )  # [B, K]
+        widths = torch.ones_like(positions)
+        widths[:, :warped] = (length / warped).clamp_min(1)
+        # Linear interpolation as one matrix product; where tokens are further apart than frames, a triangle as wide as
+        # their distance averages what lies between.
+        last = log_mel.shape[1] - 1
+        frame = torch.arange(last + 1, device=log_mel.device)
+        weight = (1 - (positions.clamp(0, last)[..., None] - frame).abs() / widths[..., None]).clamp_min(0)  # [B, K, F]
+        tokens = (weight / weight.sum(2, keepdim=True).clamp_min(1e-6)) @ log_mel  # [B, K, C]
+        letter = tokens[:, :warped]
+        deviation = letter.std((1, 2), keepdim=True)
+        return ((tokens - letter.mean((1, 2), keepdim=True)) / (deviation + self.SPREAD)).transpose(1, 2)

@@ -1,0 +1,159 @@
+"""Recordings of any format, rate, channel count and length become 16000 samples at 16 kHz.
+
+Dimension key: `C` channels, `T` samples.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+from torch import Tensor
+
+from speechmlp.errors import UserError
+
+SAMPLE_RATE = 16_000
+"""Hz."""
+NUM_SAMPLES = 16_000
+"""Samples of every waveform: one second."""
+MAX_SAMPLE_RATE = 768_000
+"""Hz; a header that claims more is broken."""
+MAX_SECONDS = 3600.0
+"""Longest stretch of a recording that is decoded for one letter."""
+
+FFMPEG_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".wma", ".webm", ".3gp"})
+"""Formats that libsndfile does not read and FFmpeg does."""
+
+
+def load(path: str | Path, start: float | None = None, end: float | None = None) -> tuple[Tensor, int]:
+    """Returns the waveform, float32 [C, T], and sample rate of a recording, or of its part from start to end.
+
+    soundfile reads what libsndfile knows (WAV, FLAC, OGG, MP3, AIFF, SPHERE, ...) by content; `.m4a` and the like go to
+    `torchaudio.load`, which needs torchcodec and FFmpeg's libraries.
+
+    Args:
+        path: the recording.
+        start: seconds from the beginning; values before the beginning mean the beginning.
+        end: seconds from the beginning; values after the end mean the end.
+
+    Raises:
+        UserError: the file cannot be read or decoded, holds no samples there, or holds NaN or infinite ones.
+    """
+    path = Path(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = int(file.samplerate)
+            _require_rate(path, rate)
+            first, count = _span(path, start, end, rate, file.frames)
+            skipped = first if file.format == "MP3" else 0  # libsndfile's seek in MP3 lands beside the sample
+            file.seek(first - skipped)
+            samples = file.read(skipped + count, dtype="float32", always_2d=True)[skipped:]  # [T, C]
+        waveform = torch.from_numpy(np.ascontiguousarray(samples.T))  # [C, T]
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:  # LibsndfileError is a RuntimeError
+        if path.is_file() and path.suffix.lower() in FFMPEG_SUFFIXES:
+            waveform, rate = _load_with_ffmpeg(path, start, end)
+        else:
+            raise UserError(f"{path}: {_reason(path, error)}") from error
+    if waveform.shape[-1] == 0:
+        raise UserError(f"{path}: holds no samples{_between(start, end)}; expected a recorded letter")
+    if not torch.isfinite(waveform).all():
+        raise UserError(f"{path}: holds NaN or infinite samples; expected finite ones")
+    return waveform, rate
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if not path.exists():
+        return "no such recording"
+    if not path.is_file():
+        return "expected an audio file, found something else"
+    text = " ".join(str(error).split())
+    return f"cannot be decoded as audio ({text[:160]}); expected WAV, FLAC, OGG, MP3 or another format of libsndfile"
+
+
+def _between(start: float | None, end: float | None) -> str:
+    return "" if start is None else f" between {start:g} and {end:g} s"
+
+
+def _require_rate(path: Path, rate: int) -> None:
+    if not 0 < rate <= MAX_SAMPLE_RATE:
+        raise UserError(f"{path}: expected a sample rate of 1 to {MAX_SAMPLE_RATE} Hz, found {rate}")
+
+
+def _span(path: Path, start: float | None, end: float | None, rate: int, frames: int) -> tuple[int, int]:
+    first = min(frames, max(0, round((start or 0.0) * rate)))
+    last = frames if end is None else min(frames, max(first, round(end * rate)))
+    if last - first > MAX_SECONDS * rate:
+        raise UserError(f"{path}: expected at most {MAX_SECONDS:g} s for one letter, found {(last - first) / rate:g} s")
+    return first, last - first
+
+
+def _load_with_ffmpeg(path: Path, start: float | None, end: float | None) -> tuple[Tensor, int]:
+    try:
+        waveform, rate = torchaudio.load(path)
+    except Exception as error:  # torchcodec fails with ImportError, OSError or RuntimeError by what is missing
+        try:
+            import torchcodec  # noqa: F401
+        except Exception:
+            raise UserError(
+                f"{path}: {path.suffix} files need FFmpeg: install FFmpeg's libraries and "
+                "python -m pip install 'speechmlp[ffmpeg]', or convert the file to WAV"
+            ) from error
+        raise UserError(f"{path}: {_reason(path, error)}") from error
+    _require_rate(path, rate)
+    first, count = _span(path, start, end, rate, waveform.shape[-1])
+    return waveform[:, first : first + count], rate
+
+
+@lru_cache(maxsize=16)
+def _resampler(sample_rate: int) -> torchaudio.transforms.Resample:
+    # Kept because computing the windowed-sinc kernel costs more than applying it to one second.
+    return torchaudio.transforms.Resample(sample_rate, SAMPLE_RATE)
+
+
+def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
+    """Returns the mean of the channels at 16 kHz: float32 [C, T] at `sample_rate` Hz -> float32 [T].
+
+    Resampled by torchaudio's band-limited windowed-sinc interpolation.
+    """
+    mono = waveform.mean(dim=0)
+    if sample_rate == SAMPLE_RATE:
+        return mono
+    return _resampler(sample_rate)(mono)  # type: ignore[no-any-return]
+
+
+def fit_one_second(waveform: Tensor) -> tuple[Tensor, int]:
+    """Returns exactly 16000 samples, and how many of them are recorded: [T] -> ([16000], length).
+
+    A shorter waveform is centred between zeros: recorded samples begin at (16000 - length) // 2. Of a longer one the
+    second with the most energy is kept; of several, the first.
+    """
+    length = waveform.shape[-1]
+    if length <= NUM_SAMPLES:
+        left = (NUM_SAMPLES - length) // 2
+        return torch.nn.functional.pad(waveform, (left, NUM_SAMPLES - length - left)), length
+    energy = waveform.double().square().cumsum(0)
+    before = torch.nn.functional.pad(energy, (1, 0))[: length - NUM_SAMPLES + 1]
+    first = int((energy[NUM_SAMPLES - 1 :] - before).argmax())
+    return waveform[first : first + NUM_SAMPLES], NUM_SAMPLES
+
+
+def load_letter(
+    path: str | Path, start: float | None = None, end: float | None = None, margin: float = 0.0
+) -> tuple[Tensor, int]:
+    """Returns what a model hears of a recording: float32 [16000] at 16 kHz, and how many samples are recorded.
+
+    Args:
+        path: the recording.
+        start: where the letter starts, in seconds; None for the whole recording.
+        end: where it ends, in seconds.
+        margin: seconds kept on each side of start and end.
+
+    Raises:
+        UserError: as `load`.
+    """
+    if start is not None and end is not None:
+        start, end = start - margin, end + margin
+    waveform, sample_rate = load(path, start, end)
+    return fit_one_second(to_mono_16k(waveform, sample_rate))

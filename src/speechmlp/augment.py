@@ -1,0 +1,194 @@
+"""Augmentation: batched layers on the device, active in training only, each switched on by its setting.
+
+Speed, place and clipping act on waveforms; everything that can be said in powers (vocal tract, reverberation, noise,
+babble, channel, telephone band) acts on mel energies after one Fourier transform, which is cheaper.
+
+Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands, `K` tokens.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechmlp.audio import SAMPLE_RATE
+from speechmlp.config import AugmentConfig
+from speechmlp.frontends import MelSpectrum
+
+
+def uniform(*shape: int, low: float, high: float, like: Tensor) -> Tensor:
+    """Returns numbers drawn evenly from low to high, on the device of `like`."""
+    return low + (high - low) * torch.rand(shape, device=like.device)
+
+
+def chance(*shape: int, share: float, like: Tensor) -> Tensor:
+    """Returns ones with probability `share`, zeros otherwise, on the device of `like`."""
+    return (torch.rand(shape, device=like.device) < share).float()
+
+
+def decibels(level: Tensor) -> Tensor:
+    """Returns power ratios of levels in dB."""
+    return torch.pow(10.0, level / 10)
+
+
+class Augment(nn.Module):
+    """The augmentations of a configuration; draws from torch's generator, so the seed decides."""
+
+    def __init__(self, config: AugmentConfig) -> None:
+        """Keeps the settings.
+
+        Args:
+            config: what is switched on, and how strongly.
+        """
+        super().__init__()
+        self.config = config
+
+    def waveforms(self, waveforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns waveforms [B, T] at another speed and place, and their recorded parts' start and end [B].
+
+        In samples. Speed changes pitch and formants too, as a tape does. The recorded part is what lies between the
+        zeros that placement put around it.
+        """
+        config, (count, samples) = self.config, waveforms.shape
+        recorded = waveforms != 0
+        start = recorded.float().argmax(1).float()
+        end = samples - recorded.flip(1).float().argmax(1).float()
+        if not (config.speed or config.shift or config.clip):
+            return waveforms, start, end
+        speed = torch.exp(uniform(count, low=-config.speed, high=config.speed, like=waveforms))
+        half, middle = (end - start) / 2 / speed, (end + start) / 2
+        room = (samples / 2 - half).clamp_min(0) + 0.15 * half * chance(count, share=config.edge, like=waveforms)
+        place = samples / 2 + config.shift * room * uniform(count, low=-1, high=1, like=waveforms)
+        if not config.shift:
+            place = middle
+        # Linear interpolation by grid_sample, faster than gathering two neighbours. Places are -1 to 1.
+        time = torch.linspace(-1, 1, samples, device=waveforms.device)
+        unit = (samples - 1) / 2
+        source = (time[None] - (place / unit - 1)[:, None]) * speed[:, None] + (middle / unit - 1)[:, None]
+        grid = torch.stack([source, torch.zeros_like(source)], dim=2)[:, None]  # [B, 1, T, 2]
+        image = waveforms[:, None, None]  # [B, 1, 1, T]
+        moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0, 0]
+        if config.clip:
+            clipped = chance(count, 1, share=config.clip, like=moved) > 0
+            limit = moved.abs().amax(1, keepdim=True) * uniform(count, 1, low=0.2, high=0.9, like=moved)
+            moved = torch.where(clipped, moved.clamp(-limit, limit), moved)
+        return moved, (place - half).clamp(0, samples), (place + half).clamp(0, samples)
+
+    def mel(self, waveforms: Tensor, spectrum: MelSpectrum) -> Tensor:
+        """Returns augmented mel energies [B, F, C] of waveforms [B, T]."""
+        config, count = self.config, len(waveforms)
+        power = spectrum.power(waveforms)
+        if config.vocal_tract:
+            stretch = torch.exp(uniform(count, low=-config.vocal_tract, high=config.vocal_tract, like=power))
+            energy = power @ spectrum.stretched_bands(stretch)
+        else:
+            energy = power @ spectrum.bands
+        if config.reverb:
+            energy = self._reverberate(energy, spectrum.hop_length)
+        energy = self._add_noise(energy)
+        return self._pass_through_channel(energy)
+
+    def _reverberate(self, energy: Tensor, hop_length: int) -> Tensor:
+        """Adds an exponential tail of powers over time (Polack's model): 60 dB down after 0.1 to 0.6 s."""
+        count, frames, _ = energy.shape
+        decay = 6 * math.log(10) / uniform(count, 1, 1, low=0.1, high=0.6, like=energy)  # nats a second
+        level = decibels(uniform(count, 1, 1, low=-20, high=-3, like=energy))
+        time = torch.arange(frames, device=energy.device) * (hop_length / SAMPLE_RATE)
+        lag = (time[:, None] - time[None])[None]
+        tail = torch.where(lag > 0, torch.exp(-decay * lag.clamp_min(0)), 0.0)
+        tail = tail / tail.sum(2).amax(1)[:, None, None].clamp_min(1e-6)
+        return energy + (tail * level * chance(count, 1, 1, share=self.config.reverb, like=energy)) @ energy
+
+    def _add_noise(self, energy: Tensor) -> Tensor:
+        """Adds noise of a random colour, babble of other utterances, and a recorder's floor, at drawn levels."""
+        config, (count, frames, bands) = self.config, energy.shape
+        if not (config.noise or config.babble or config.floor):
+            return energy
+        loud = energy.sum(2) > 1e-3 * energy.sum(2).amax(1, keepdim=True)
+        speech = (energy.sum(2) * loud).sum(1) / loud.sum(1).clamp_min(1)
+        level = speech[:, None, None] / bands  # mean power of a band while speaking
+        band = torch.linspace(0, 1, bands, device=energy.device)[None]
+        # A cell of Gaussian noise is a sum of squares: gamma distributed, drawn by Wilson & Hilferty's cube of a
+        # normal.
+        freedom = 1 + 7 * band
+        cells = 1 - 1 / (9 * freedom) + torch.randn_like(energy) / (3 * freedom.sqrt())
+        cells = cells.clamp_min(0.02) ** 3
+        noisy = energy
+        if config.noise:
+            tilt = uniform(count, 1, low=-15, high=15, like=energy) * (band - 0.5)
+            wave = uniform(count, 1, low=0.5, high=2, like=energy) * band
+            wave = torch.cos(2 * math.pi * (wave + uniform(count, 1, low=0, high=1, like=energy)))
+            colour = decibels(tilt + 5 * uniform(count, 1, low=-1, high=1, like=energy) * wave)
+            colour = torch.where(chance(count, 1, share=0.3, like=energy) > 0, torch.ones_like(colour), colour)
+            colour = (colour / colour.mean(1, keepdim=True))[:, None]
+            noisy = noisy + level * colour * cells * self._noise_level(count, config.noise, config.snr, energy)
+        if config.babble:
+            babble = torch.zeros_like(energy)
+            for _ in range(7):
+                others = torch.randperm(count, device=energy.device)
+                babble += energy[others].roll(int(torch.randint(frames, ())), 1)
+            babble = babble / babble.mean((1, 2), keepdim=True).clamp_min(1e-12)
+            noisy = noisy + babble * level * self._noise_level(count, config.babble, config.babble_snr, energy)
+        if config.floor:
+            peak = noisy.amax((1, 2), keepdim=True)
+            noisy = noisy + peak * cells.roll(1, 0) * self._noise_level(count, config.floor, (30.0, 60.0), energy)
+        return noisy
+
+    @staticmethod
+    def _noise_level(count: int, share: float, snr: tuple[float, float], like: Tensor) -> Tensor:
+        drawn = decibels(-uniform(count, 1, 1, low=snr[0], high=snr[1], like=like))
+        return drawn * chance(count, 1, 1, share=share, like=like)
+
+    def _pass_through_channel(self, energy: Tensor) -> Tensor:
+        """Colours with a tilt and three cosines over the mel axis, and cuts the band as telephones do."""
+        config, (count, _, bands) = self.config, energy.shape
+        if not (config.tilt or config.equalizer or config.telephone):
+            return energy
+        band = torch.linspace(0, 1, bands, device=energy.device)[None]
+        gain = config.tilt * uniform(count, 1, low=-1, high=1, like=energy) * (band - 0.5)  # dB, [B, C]
+        for order in (1, 2, 3):
+            phase = 2 * math.pi * uniform(count, 1, low=0, high=1, like=energy)
+            height = config.equalizer / order * uniform(count, 1, low=-1, high=1, like=energy)
+            gain = gain + height * torch.cos(math.pi * order * band + phase)
+        if config.telephone:
+            # Half of those touched lose both ends, as on a line, the others one. Of 40 bands to 7.6 kHz, 27 - 31 is
+            # where 3.4 - 4 kHz lies, and 4 where 300 Hz does; edges and depths vary, from soft filters to nothing left.
+            line = chance(count, 1, share=config.telephone, like=energy)
+            kind = torch.rand(count, 1, device=energy.device)
+            usual = uniform(count, 1, low=0.675, high=0.775, like=energy)
+            other = uniform(count, 1, low=0.6, high=1.0, like=energy)
+            upper = torch.where(chance(count, 1, share=0.6, like=energy) > 0, usual, other)
+            width = uniform(count, 1, low=0.5, high=3, like=energy)
+            slope = ((band - upper) * bands / width).clamp(0, 1)
+            gain = gain - uniform(count, 1, low=30, high=80, like=energy) * slope * line * (kind < 0.75)
+            lower = uniform(count, 1, low=0.0, high=0.2, like=energy)
+            width = uniform(count, 1, low=0.5, high=3, like=energy)
+            slope = ((lower - band) * bands / width).clamp(0, 1)
+            gain = gain - uniform(count, 1, low=15, high=80, like=energy) * slope * line * (kind > 0.25)
+        return energy * decibels(gain)[:, None]
+
+    def endpoints(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns starts and ends [B] moved by up to `jitter` of the length, each on its own."""
+        amount = self.config.jitter * (end - start)
+        move = uniform(2, len(start), low=-1, high=1, like=start) * amount
+        return start + move[0], end + move[1]
+
+    def time_warp(self, places: Tensor, count: int) -> Tensor:
+        """Returns places 0 to 1 [K] bent monotonically and differently for each utterance: [B, K]."""
+        limit = self.config.time_warp
+        bends = uniform(count, 2, low=-limit, high=limit, like=places)
+        first = bends[:, :1] * torch.sin(math.pi * places) / math.pi
+        return places + first + bends[:, 1:] * torch.sin(2 * math.pi * places) / (2 * math.pi)
+
+    def mask(self, features: Tensor) -> Tensor:
+        """Returns features [B, C, K] with stripes of bands and frames zeroed (SpecAugment, Park et al., 2019)."""
+        for axis, widest in ((1, self.config.mask_bands), (2, self.config.mask_frames)):
+            if widest:
+                size = features.shape[axis]
+                width = widest * uniform(len(features), 1, low=0, high=1, like=features)
+                first = (size - width) * uniform(len(features), 1, low=0, high=1, like=features)
+                place = torch.arange(size, device=features.device)[None]
+                keep = ~((place >= first) & (place < first + width))
+                features = features * (keep[:, :, None] if axis == 1 else keep[:, None])
+        return features

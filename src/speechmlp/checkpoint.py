@@ -1,0 +1,109 @@
+"""Checkpoints: plain tensors and values that rebuild their model; read without running anything they contain."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechmlp import __version__
+from speechmlp.config import Config
+from speechmlp.config_file import validate_config
+from speechmlp.engine import EpochRecord
+from speechmlp.errors import UserError
+from speechmlp.models import SpeechClassifier
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model with all it takes to use it or go on.
+
+    Attributes:
+        config: the resolved configuration of its run.
+        model: the classifier with its weights, averaged ones where the run averages, on the CPU, in evaluation mode.
+        training: what going on takes beside it: the optimizer's state and, where the run averages, the weights that are
+            learnt. None in `best.pt`, which is for use only.
+        history: records of the epochs done.
+    """
+
+    config: Config
+    model: SpeechClassifier
+    training: dict[str, Any] | None
+    history: list[EpochRecord]
+
+
+def save_checkpoint(
+    path: Path,
+    config: Config,
+    model: SpeechClassifier,
+    history: list[EpochRecord],
+    training: dict[str, Any] | None = None,
+) -> None:
+    """Writes a checkpoint, whole or not at all.
+
+    Args:
+        path: the file.
+        config: the resolved configuration.
+        model: with the weights to use.
+        history: records of the epochs done.
+        training: plain values and tensors that going on takes, as in `Checkpoint`.
+
+    Raises:
+        UserError: it cannot be written; an earlier checkpoint of that name is as it was.
+    """
+    content = {
+        "format": FORMAT,
+        "speechmlp": __version__,
+        "config": config.model_dump(mode="json"),
+        "model": model.state_dict(),
+        "training": training,
+        "history": [record.to_json() for record in history],
+    }
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+            temporary = Path(file.name)
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's archive writer turns a full disk into a RuntimeError
+        raise UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Returns the checkpoint in a file.
+
+    Only tensors and plain values are read (`weights_only`), so a file from a stranger runs no code.
+
+    Raises:
+        UserError: there is no such file, it is not a checkpoint, is damaged, or is of a newer format.
+    """
+    expected = "expected a checkpoint of speechmlp, such as best.pt in a run folder"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such checkpoint; a run folder holds best.pt and last.pt") from error
+    except Exception as error:  # pickle, zip and torch errors of many types: all mean the same to the user
+        raise UserError(f"{path}: cannot be read; {expected}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        raise UserError(f"{path}: {expected}")
+    if content["format"] > FORMAT:
+        raise UserError(
+            f"{path}: is of format {content['format']}, this speechmlp reads up to {FORMAT}; install a newer version"
+        )
+    config = validate_config(content.get("config"), str(path))
+    model = SpeechClassifier(config)
+    try:
+        model.load_state_dict(content["model"])
+        history = [EpochRecord(**record) for record in content["history"]]
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its weights do not fit its configuration; {expected}") from error
+    return Checkpoint(config, model.eval(), content.get("training"), history)

@@ -1,0 +1,1 @@
+"""Corpora: one module each, from what its publisher ships to a manifest."""

@@ -1,0 +1,225 @@
+"""Spoken letters as a torch Dataset, and as batches on a device.
+
+Dimension key: `N` utterances, `B` batch, `T` samples (16000).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from speechmlp.audio import SAMPLE_RATE
+from speechmlp.conditions import apply_condition
+from speechmlp.config import CorpusConfig
+from speechmlp.errors import UserError
+from speechmlp.manifest import Split, Utterance
+from speechmlp.packing import FULL_SCALE, PackedCorpus, open_packed
+
+
+class Batch(NamedTuple):
+    """Utterances side by side: waveforms float32 [B, T], labels int64 [B], lengths int64 [B] in samples."""
+
+    waveforms: Tensor
+    labels: Tensor
+    lengths: Tensor
+
+
+class Item(NamedTuple):
+    """One utterance in the habit of `torchaudio.datasets`: waveform float32 [T], sample rate in Hz, label 0 to 25."""
+
+    waveform: Tensor
+    sample_rate: int
+    label: int
+    speaker: str
+    utterance_id: str
+
+
+class SpokenLetters(Dataset[Item]):
+    """The utterances of one split.
+
+    Indexing gives an `Item`, so the dataset fits `torch.utils.data.DataLoader`; training reads `batches` instead, which
+    converts whole batches on the device.
+    """
+
+    def __init__(self, packed: PackedCorpus, split: Split | None) -> None:
+        """Selects a split of a packed corpus.
+
+        Args:
+            packed: the decoded corpus.
+            split: train, valid or test; None for every utterance.
+
+        Raises:
+            UserError: the split holds no utterance.
+        """
+        chosen = [
+            index for index, utterance in enumerate(packed.utterances) if split is None or utterance.split == split
+        ]
+        if not chosen:
+            found = sorted({utterance.split or "none" for utterance in packed.utterances})
+            raise UserError(
+                f"no utterance of the manifest is in split {split!r}; splits found: {', '.join(found)}; "
+                "scripts/prepare_folder.py gives a manifest its splits, by speaker"
+            )
+        self.utterances: list[Utterance] = [packed.utterances[index] for index in chosen]
+        self._rows = torch.tensor(chosen)
+        self._waveforms = packed.waveforms
+        self.labels = packed.labels[self._rows]
+        self.lengths = packed.lengths[self._rows]
+
+    @classmethod
+    def from_manifest(cls, manifest: str, split: Split | None = None, cache: str = "data/cache") -> "SpokenLetters":
+        """Returns a split of a manifest, decoded once into the cache folder.
+
+        Raises:
+            UserError: the manifest or a recording cannot be read, or the split is empty.
+        """
+        return cls(open_packed(CorpusConfig(manifest=manifest, cache=cache)), split)
+
+    @property
+    def speakers(self) -> list[str]:
+        """Speaker of each utterance, [N]."""
+        return [utterance.speaker for utterance in self.utterances]
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, index: int) -> Item:
+        utterance = self.utterances[index]
+        waveform = self._waveforms[self._rows[index]].float() / FULL_SCALE
+        return Item(waveform, SAMPLE_RATE, int(self.labels[index]), utterance.speaker, utterance.id)
+
+    def to(self, device: torch.device) -> "DeviceCorpus":
+        """Returns the utterances as they are read in training.
+
+        On a CUDA device the whole split moves there once, as int16 (32 kB an utterance); on the CPU it stays
+        memory-mapped.
+        """
+        if device.type == "cpu":
+            return DeviceCorpus([self._waveforms], [self._rows], self.labels, self.lengths)
+        rows = torch.arange(len(self), device=device)
+        waveforms = self._waveforms[self._rows].to(device)
+        return DeviceCorpus([waveforms], [rows], self.labels.to(device), self.lengths.to(device))
+
+    def heard(self, condition: str, device: torch.device) -> "DeviceCorpus":
+        """Returns the utterances on a device as they are heard in one of `labels.CONDITIONS`."""
+        if condition == "clean":
+            return self.to(device)
+        waveforms = apply_condition(condition, self._waveforms[self._rows].float() / FULL_SCALE, self.lengths)
+        samples = (waveforms * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16)
+        rows = torch.arange(len(self), device=device)
+        return DeviceCorpus([samples.to(device)], [rows], self.labels.to(device), self.lengths.to(device))
+
+
+class DeviceCorpus:
+    """Utterances on their device, from which batches are taken; several corpora can be joined without copying."""
+
+    def __init__(self, waveforms: list[Tensor], rows: list[Tensor], labels: Tensor, lengths: Tensor) -> None:
+        """Keeps references; copies nothing.
+
+        Args:
+            waveforms: int16 [M, T] of each corpus.
+            rows: int64, which rows of each belong here; N together.
+            labels: int64 [N].
+            lengths: int64 [N], in samples.
+        """
+        self._waveforms = waveforms
+        self._sizes = [len(part) for part in rows]
+        self._rows = torch.cat(rows)
+        self._sources = torch.repeat_interleave(torch.tensor(self._sizes)).to(self._rows.device)
+        self.labels = labels
+        self._lengths = lengths
+
+    @classmethod
+    def join(cls, corpora: "list[DeviceCorpus]") -> "DeviceCorpus":
+        """Returns corpora one after the other."""
+        rows = [part for corpus in corpora for part in torch.split(corpus._rows, corpus._sizes)]
+        waveforms = [part for corpus in corpora for part in corpus._waveforms]
+        labels = torch.cat([corpus.labels for corpus in corpora])
+        return cls(waveforms, rows, labels, torch.cat([corpus._lengths for corpus in corpora]))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are."""
+        return self.labels.device
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, positions: Tensor) -> Batch:
+        """Returns the utterances at positions int64 [B], as float32 between -1 and 1."""
+        rows = self._rows[positions]
+        if len(self._waveforms) == 1:
+            waveforms = self._waveforms[0].index_select(0, rows)
+        else:
+            waveforms = torch.empty(len(rows), self._waveforms[0].shape[1], dtype=torch.int16, device=self.device)
+            sources = self._sources[positions]
+            for number, part in enumerate(self._waveforms):
+                here = (sources == number).nonzero()[:, 0]
+                waveforms[here] = part.index_select(0, rows[here])
+        scaled = waveforms.to(torch.float32).mul_(1 / FULL_SCALE)
+        return Batch(scaled, self.labels[positions], self._lengths[positions])
+
+    def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """Yields the utterances in an order, int64 [M]; every one once, in the corpus's order, without one.
+
+        The last batch may be smaller; an utterance that would be alone joins the batch before it, because batch
+        normalisation has nothing to learn from one.
+        """
+        order = torch.arange(len(self)) if order is None else order
+        order = order.to(self.device)
+        last = num_batches(len(order), batch_size) - 1
+        for number in range(last + 1):
+            first = number * batch_size
+            yield self.take(order[first : len(order) if number == last else first + batch_size])
+
+
+def num_batches(count: int, batch_size: int) -> int:
+    """Returns how many batches `DeviceCorpus.batches` makes of so many utterances."""
+    full, rest = divmod(count, batch_size)
+    return max(1, full + (rest > min(1, full * (batch_size - 1))))
+
+
+class Sampler:
+    """Which utterances an epoch learns, and in which order.
+
+    The main corpus's utterances come once each, in random order, or, with `balance`, as many drawn with replacement, a
+    letter's chance being its frequency ^ (1 - balance). Further corpora add utterances drawn anew for every epoch.
+    """
+
+    def __init__(self, labels: Tensor, sizes: list[int], weights: list[float], balance: float) -> None:
+        """Computes the chances.
+
+        Args:
+            labels: int64, of the main corpus and the further ones, one after the other.
+            sizes: utterances in each.
+            weights: utterances drawn from each further corpus for one of the main one.
+            balance: 0 for letters as they come, 1 for each letter as often as any other.
+        """
+        self.sizes, self.weights = sizes, weights
+        main = labels[: sizes[0]].cpu()
+        self.chances = torch.bincount(main).double()[main] ** -balance if balance else None
+
+    @property
+    def count(self) -> int:
+        """Utterances of an epoch."""
+        return self.sizes[0] + sum(round(self.sizes[0] * weight) for weight in self.weights)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Returns positions int64 [count] for an epoch, drawn from a CPU generator."""
+        main = self.sizes[0]
+        if self.chances is None:
+            parts = [torch.randperm(main, generator=generator)]
+        else:
+            parts = [torch.multinomial(self.chances, main, replacement=True, generator=generator)]
+        first = main
+        for size, weight in zip(self.sizes[1:], self.weights, strict=True):
+            wanted = round(main * weight)
+            rounds = [torch.randperm(size, generator=generator) for _ in range(-(-wanted // size))]
+            parts.append(first + torch.cat(rounds)[:wanted])
+            first += size
+        if len(parts) == 1:
+            return parts[0]
+        drawn = torch.cat(parts)
+        return drawn[torch.randperm(len(drawn), generator=generator)]

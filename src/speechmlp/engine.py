@@ -1,0 +1,241 @@
+"""Learning and predicting: loops over batches on a device. Knows neither YAML nor files.
+
+Dimension key: `B` batch, `N` utterances.
+"""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from speechmlp.config import TrainingConfig
+from speechmlp.dataset import DeviceCorpus, Sampler, num_batches
+from speechmlp.errors import UserError
+from speechmlp.labels import NUM_LETTERS
+from speechmlp.models import SpeechClassifier
+from speechmlp.optim import lr_share
+
+EVALUATION_BATCH = 256
+"""Large enough to fill two cores, small enough that features of a batch stay in cache."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of metrics.jsonl.
+
+    Attributes:
+        epoch: 1 for the first.
+        step: optimizer steps so far.
+        lr: learning rate of the epoch's last step.
+        train_loss: mean loss over the epoch's training utterances while they were learnt, in nats.
+        valid_loss: mean cross-entropy on the validation split after the epoch, in nats.
+        valid_accuracy: on the validation split after the epoch.
+        seconds: wall-clock time of the epoch with its validation.
+        best: whether this epoch is the best so far: highest validation accuracy, then lowest validation loss.
+        stop: why training ends after this epoch; None where it goes on.
+    """
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    valid_loss: float
+    valid_accuracy: float
+    seconds: float
+    best: bool
+    stop: str | None
+
+    def to_json(self) -> dict[str, float | int | bool | str | None]:
+        """Returns plain values for JSON."""
+        return asdict(self)
+
+
+def select_device(name: str) -> torch.device:
+    """Returns the device of a configuration's `device` value.
+
+    Raises:
+        UserError: CUDA is asked for and absent, or has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"device: {name} is asked for, but no CUDA device can be used here; take cpu or auto")
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise UserError(f"device: expected cuda:0 to cuda:{torch.cuda.device_count() - 1}, found {name}")
+    return device
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Makes CUDA kernels give the same bits every time; the CPU does so by itself."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+@torch.no_grad()
+def fit_normalizer(model: SpeechClassifier, corpus: DeviceCorpus) -> None:
+    """Stores the training corpus's feature statistics in a model whose normaliser is of the kind `corpus`."""
+    if model.normalizer.kind != "corpus":
+        return
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for batch in corpus.batches(EVALUATION_BATCH):
+        for features in model.readings(batch.waveforms):
+            double = features.double()  # [B, C, F]
+            count += double.shape[0] * double.shape[2]
+            total = total.to(double) + double.sum((0, 2))
+            squares = squares.to(double) + double.square().sum((0, 2))
+    mean = total / count
+    model.normalizer.set_statistics(mean, (squares / count - mean.square()).clamp_min(0).sqrt())
+
+
+@torch.inference_mode()
+def predict(model: SpeechClassifier, corpus: DeviceCorpus) -> tuple[Tensor, Tensor]:
+    """Returns logits float32 [N, 26] and labels int64 [N] of every utterance, in the corpus's order."""
+    model.eval()
+    logits, labels = [torch.empty(0, NUM_LETTERS)], [torch.empty(0, dtype=torch.int64)]
+    total = num_batches(len(corpus), EVALUATION_BATCH)
+    for batch in tqdm(corpus.batches(EVALUATION_BATCH), "predicting", total, leave=False, disable=None):
+        logits.append(model(batch.waveforms).float().cpu())
+        labels.append(batch.labels.cpu())
+    return torch.cat(logits), torch.cat(labels)
+
+
+def _targets(labels: Tensor, smoothing: float) -> Tensor:
+    """Returns the probabilities to learn, [B, 26], of labels [B]."""
+    return F.one_hot(labels, NUM_LETTERS) * (1 - smoothing) + smoothing / NUM_LETTERS
+
+
+def _mix(features: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Returns features [B, C, F] and targets [B, 26] mixed with those of others (mixup, Zhang et al., 2018)."""
+    draw = torch.distributions.Beta(alpha, alpha).sample((len(features),))
+    share = torch.maximum(draw, 1 - draw).to(features)
+    other = torch.randperm(len(features), device=features.device)
+    wide = share.view(-1, *[1] * (features.dim() - 1))
+    mixed = wide * features + (1 - wide) * features[other]
+    return mixed, share[:, None] * targets + (1 - share[:, None]) * targets[other]
+
+
+@torch.no_grad()
+def _update_average(average: SpeechClassifier, model: SpeechClassifier, decay: float, step: int) -> None:
+    """Moves the average of weights towards the model's; faster at first, when there is little to remember."""
+    decay = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    for kept, current in zip(average.buffers(), model.buffers(), strict=True):
+        kept.copy_(current)
+
+
+def _train_epoch(
+    model: SpeechClassifier,
+    average: SpeechClassifier | None,
+    corpus: DeviceCorpus,
+    sampler: Sampler,
+    config: TrainingConfig,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+) -> tuple[float, float]:
+    """Learns an epoch's utterances; returns the mean loss and the last learning rate."""
+    # Order, dropout and augmentation depend on seed and epoch alone, so a resumed epoch repeats exactly.
+    seed = (config.seed << 24) + epoch
+    torch.manual_seed(seed)
+    order = sampler.order(torch.Generator().manual_seed(seed))
+    model.train()
+    steps = num_batches(len(order), config.batch_size)
+    total = torch.zeros((), dtype=torch.float64)
+    lr = 0.0
+    device, bfloat16 = corpus.device.type, config.precision == "bfloat16"
+    bar = tqdm(
+        corpus.batches(config.batch_size, order), f"epoch {epoch}/{config.epochs}", steps, leave=False, disable=None
+    )
+    for step, batch in enumerate(bar, start=(epoch - 1) * steps):
+        lr = config.optimizer.lr * lr_share(config.schedule, step, config.epochs * steps)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad(set_to_none=True)
+        features, front_end_loss = model.training_features(batch.waveforms)
+        targets = _targets(batch.labels, config.label_smoothing)
+        if config.mixup:
+            features, targets = _mix(features, targets, config.mixup)
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+            logits = model.network(features)
+        loss = F.cross_entropy(logits.float(), targets)
+        (loss + front_end_loss).backward()  # type: ignore[no-untyped-call]
+        if config.clip_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad_norm)
+        optimizer.step()
+        if average is not None:
+            _update_average(average, model, config.ema, step)
+        total = total.to(loss.device) + loss.detach() * len(
+            batch.labels
+        )  # summed on the device: no waiting in the step
+    return total.item() / len(order), lr
+
+
+def _stop_reason(config: TrainingConfig, epoch: int, train_loss: float, best_epoch: int) -> str | None:
+    if config.stop_at_loss is not None and train_loss < config.stop_at_loss:
+        return f"training loss {train_loss:.4f} is under stop_at_loss {config.stop_at_loss:g}"
+    if config.patience is not None and epoch - best_epoch >= config.patience:
+        return f"no better validation result in {config.patience} epochs"
+    return f"all {config.epochs} epochs done" if epoch == config.epochs else None
+
+
+def train(
+    model: SpeechClassifier,
+    average: SpeechClassifier | None,
+    corpus: DeviceCorpus,
+    sampler: Sampler,
+    valid: DeviceCorpus,
+    config: TrainingConfig,
+    optimizer: torch.optim.Optimizer,
+    history: list[EpochRecord],
+) -> Iterator[EpochRecord]:
+    """Trains after the epochs in `history`, and yields a record after each further epoch, until a reason to stop.
+
+    Args:
+        model: on the corpus's device; changed in place.
+        average: the moving average of the model's weights, validated in its place; changed in place. None without
+        `ema`.
+        corpus: the training utterances.
+        sampler: which of them an epoch learns.
+        valid: the validation split; never learnt from.
+        config: the training section.
+        optimizer: of the model's parameters.
+        history: records of the epochs already done; empty for a new run. Not changed.
+
+    Raises:
+        UserError: the loss is no longer finite.
+    """
+    best = max(history, key=lambda record: (record.valid_accuracy, -record.valid_loss), default=None)
+    for epoch in range(len(history) + 1, config.epochs + 1):
+        started = time.perf_counter()
+        train_loss, lr = _train_epoch(model, average, corpus, sampler, config, optimizer, epoch)
+        if not math.isfinite(train_loss):
+            raise UserError(f"epoch {epoch}: the training loss is {train_loss}; a smaller training.optimizer.lr helps")
+        logits, labels = predict(model if average is None else average, valid)
+        valid_loss = F.cross_entropy(logits, labels).item()
+        valid_accuracy = (logits.argmax(1) == labels).double().mean().item()
+        is_best = best is None or (valid_accuracy, -valid_loss) > (best.valid_accuracy, -best.valid_loss)
+        best_epoch = epoch if is_best or best is None else best.epoch
+        record = EpochRecord(
+            epoch=epoch,
+            step=epoch * num_batches(sampler.count, config.batch_size),
+            lr=lr,
+            train_loss=train_loss,
+            valid_loss=valid_loss,
+            valid_accuracy=valid_accuracy,
+            seconds=round(time.perf_counter() - started, 3),
+            best=is_best,
+            stop=_stop_reason(config, epoch, train_loss, best_epoch),
+        )
+        best = record if is_best else best
+        yield record
+        if record.stop:
+            return

@@ -1,0 +1,59 @@
+"""The installed software: whether it fits together, and a record of it for the run folder."""
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from speechmlp.errors import UserError
+
+TORCH_PAIR = "torch==2.11.* torchaudio==2.11.*"
+RECORDED_PACKAGES = ("speechmlp", "torch", "torchaudio", "numpy", "soundfile", "pydantic", "PyYAML")
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def require_torch() -> None:
+    """Makes sure that torch and torchaudio import and belong together.
+
+    torchaudio is compiled against one torch release (and one CUDA build of it); beside another it fails with an
+    ImportError, OSError or RuntimeError from deep inside, so everything its import can raise is caught here.
+
+    Raises:
+        UserError: with the versions found and the pair to install.
+    """
+    torch_version, torchaudio_version = _installed("torch"), _installed("torchaudio")
+    found = f"torch {torch_version or 'missing'} and torchaudio {torchaudio_version or 'missing'}"
+    cure = f"install the matching pair: python -m pip install {TORCH_PAIR}"
+
+    def release(text: str | None) -> list[str]:
+        return (text or "").split("+")[0].split(".")[:2]
+
+    if torch_version is None or torchaudio_version is None or release(torch_version) != release(torchaudio_version):
+        raise UserError(f"{found} do not match; {cure}")
+    try:
+        import torch  # noqa: F401
+        import torchaudio  # noqa: F401
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{found} cannot be imported together ({reason[0][:160]}); {cure}") from error
+
+
+def describe_environment() -> dict[str, str | int | list[str] | None]:
+    """Returns what one needs to know to repeat a run: versions, machine, threads, devices and command line."""
+    import torch
+
+    return {
+        **{package: _installed(package) for package in RECORDED_PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "cuda_devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "command": sys.argv,
+    }

@@ -1,0 +1,44 @@
+"""Errors that a user can cause, and how a command ends because of one."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+
+class UserError(Exception):
+    """Something outside the program is wrong: each problem is one line that says where, what, and what to do."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+MAX_PROBLEMS_SHOWN = 20
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    command: Callable[[argparse.Namespace], int],
+    argv: Sequence[str] | None,
+) -> int:
+    """Parses the command line, runs the command and returns the exit status.
+
+    Returns:
+        0 for success; 2 for an error the user can mend, shown one line a problem on standard error;
+        130 after Ctrl-C.
+    """
+    try:
+        return command(parser.parse_args(argv))
+    except UserError as error:
+        for problem in error.problems[:MAX_PROBLEMS_SHOWN]:
+            print(f"error: {' '.join(problem.split())}", file=sys.stderr)
+        if (more := len(error.problems) - MAX_PROBLEMS_SHOWN) > 0:
+            print(f"error: and {more} more problems of this kind", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone (`| head`): not an error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

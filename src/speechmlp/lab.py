@@ -1,0 +1,79 @@
+"""Many runs: each a process of its own, side by side, finished ones not repeated, interrupted ones resumed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from speechmlp.errors import UserError
+
+LAST = "last.pt"
+"""The checkpoint to go on from; `runlog.LAST`, which cannot be imported here without torch."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to have: a config file, its overrides, and the run's folder."""
+
+    config: str
+    overrides: tuple[str, ...]
+    run: Path
+
+
+def read_metrics(run: Path) -> list[dict[str, float | int | bool | str | None]]:
+    """Returns a run's records, one an epoch; none where it has not finished its first."""
+    metrics = run / "metrics.jsonl"
+    return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
+
+
+def finish(job: Job, threads: int | None = None) -> Path:
+    """Trains a run to its end, or goes on where it was interrupted; returns its folder.
+
+    Args:
+        job: what to train.
+        threads: processor threads of the process; torch's choice where it is None.
+
+    Raises:
+        UserError: training ends with an error, which is passed on.
+    """
+    records = read_metrics(job.run)
+    if records and records[-1]["stop"]:
+        return job.run
+    if (job.run / LAST).exists():
+        arguments = ["--resume", str(job.run)]
+    else:
+        shutil.rmtree(job.run, ignore_errors=True)  # interrupted within its first epoch: nothing in there but settings
+        place = [f"output.folder={json.dumps(str(job.run.parent))}", f"output.name={json.dumps(job.run.name)}"]
+        arguments = ["--config", job.config, *job.overrides, *place]
+    environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "speechmlp.train", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if result.returncode:
+        raise UserError(f"{job.run.name}: {result.stderr.strip() or f'exit status {result.returncode}'}")
+    return job.run
+
+
+def finish_all(jobs: Sequence[Job], at_once: int) -> None:
+    """Trains many runs, `at_once` processes side by side, sharing the processor's cores.
+
+    Raises:
+        UserError: some runs ended with errors, one line each; the others are finished all the same.
+    """
+    threads = max(1, (os.cpu_count() or 1) // at_once) if at_once > 1 else None
+    problems: list[str] = []
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(finish, job, threads) for job in jobs]
+        for future in tqdm(as_completed(futures), "runs", len(futures), disable=None):
+            if isinstance(error := future.exception(), UserError):
+                problems += error.problems
+            elif error is not None:
+                raise error
+    if problems:
+        raise UserError(*problems)

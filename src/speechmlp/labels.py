@@ -1,0 +1,25 @@
+"""The 26 letters, their label indices, and the groups and conditions that are reported on their own."""
+
+import string
+
+LETTERS = tuple(string.ascii_uppercase)
+NUM_LETTERS = len(LETTERS)
+
+E_SET = tuple("BCDEGPTVZ")
+"""The letters that rhyme with E: the classic hard set of spoken-letter recognition (Fanty & Cole, 1991)."""
+
+
+CONDITIONS = ("clean", "telephone", "white_10db", "babble_10db")
+"""Ways of listening in evaluation; `conditions.py` has what they are."""
+
+
+def label_of(letter: str) -> int:
+    """Returns the label, 0 to 25, of a letter in either case.
+
+    Raises:
+        ValueError: if the text is not one of the 26 letters.
+    """
+    text = letter.strip().upper()
+    if len(text) != 1 or text not in LETTERS:
+        raise ValueError(f"expected one letter A to Z, found {letter!r}")
+    return LETTERS.index(text)

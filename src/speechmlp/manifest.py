@@ -1,0 +1,183 @@
+"""The manifest: one line an utterance, the same for every corpus.
+
+Columns: `path` (relative to the manifest's folder), `letter`, `speaker`, `split` (train, valid or test), and optionally
+`start` and `end` in seconds where the letter is a part of the recording. Other columns are kept out of the way.
+TSV, CSV and JSON lines are told apart by the file's suffix.
+"""
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from speechmlp.errors import UserError
+from speechmlp.labels import LETTERS, label_of
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+COLUMNS = ("path", "letter", "speaker", "split", "start", "end")
+UNKNOWN_SPEAKER = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One spoken letter.
+
+    Attributes:
+        path: the recording.
+        letter: upper-case letter.
+        speaker: who speaks; utterances of one speaker are never in two splits.
+        split: train, valid or test; None where the manifest has no such column.
+        start: where the letter starts in the recording, in seconds; None for the whole recording.
+        end: where it ends, in seconds.
+    """
+
+    path: Path
+    letter: str
+    speaker: str
+    split: Split | None = None
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def id(self) -> str:
+        """Names the utterance within its corpus."""
+        name = f"{self.path.parent.name}/{self.path.stem}"
+        return name if self.start is None else f"{name}:{self.start:g}-{self.end:g}"
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yields (line number, column -> value) of a manifest of any of the three kinds."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() in (".jsonl", ".ndjson"):
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError(f"line {number}: expected a JSON object")
+                    yield number, row
+        else:
+            delimiter = "," if path.suffix.lower() == ".csv" else "\t"
+            quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+            reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)  # type: ignore[call-overload]
+            for missing in {"path", "letter"} - set(reader.fieldnames or ()):
+                raise ValueError(
+                    f"expected a header line with path and letter, found no {missing!r} in {reader.fieldnames}"
+                )
+            for row in reader:
+                yield reader.line_num, row
+
+
+def _seconds(row: Mapping[str, Any], column: str) -> float | None:
+    text = row.get(column)
+    if text is None or text == "":
+        return None
+    value = float(text)
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"expected {column} in seconds from the beginning, found {text!r}")
+    return value
+
+
+def _utterance(row: Mapping[str, Any], root: Path) -> Utterance:
+    if not row.get("path"):
+        raise ValueError("expected a path, found none")
+    letter = LETTERS[label_of(str(row.get("letter") or ""))]
+    split = row.get("split") or None
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"expected split train, valid or test, found {split!r}")
+    start, end = _seconds(row, "start"), _seconds(row, "end")
+    if (start is None) != (end is None) or (start is not None and end is not None and start >= end):
+        raise ValueError(f"expected start < end, both or neither, found {start} and {end}")
+    speaker = str(row.get("speaker") or UNKNOWN_SPEAKER)
+    return Utterance(root / str(row["path"]), letter, speaker, cast("Split | None", split), start, end)
+
+
+def read_manifest(path: str | Path) -> list[Utterance]:
+    """Returns the utterances of a manifest, in its order.
+
+    Raises:
+        UserError: the file is missing or empty, a line does not fit (all such lines are listed), some lines have a
+            split and others not, or a speaker is in more than one split.
+    """
+    path = Path(path)
+    problems: list[str] = []
+    utterances: list[Utterance] = []
+    try:
+        for number, row in _rows(path):
+            try:
+                utterances.append(_utterance(row, path.parent))
+            except ValueError as error:
+                problems.append(f"{path}:{number}: {error}")
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: no such manifest; make one with scripts/prepare_synthetic.py, scripts/prepare_an4.py or "
+            "scripts/prepare_folder.py, or name another with corpus.manifest=FILE"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a manifest: {error.strerror or error}") from error
+    except (UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as a manifest: {error}") from error
+    if problems:
+        raise UserError(*problems)
+    if not utterances:
+        raise UserError(f"{path}: the manifest lists no utterance; expected one line for each")
+    if len({utterance.split is None for utterance in utterances}) > 1:
+        raise UserError(f"{path}: some lines have a split and others have none; give every line one")
+    splits_of: dict[str, set[str]] = {}
+    for utterance in utterances:
+        splits_of.setdefault(utterance.speaker, set()).add(utterance.split or "")
+    shared = sorted(name for name, splits in splits_of.items() if len(splits) > 1 and name != UNKNOWN_SPEAKER)
+    if shared:
+        raise UserError(
+            f"{path}: a speaker must be in one split only, found {len(shared)} in several: {', '.join(shared[:5])}; "
+            "accuracy on known voices says nothing about new ones"
+        )
+    return utterances
+
+
+def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
+    """Writes a TSV manifest, whole or not at all, with paths relative to its folder."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for utterance in utterances:
+            try:
+                relative = utterance.path.resolve().relative_to(path.parent.resolve())
+            except ValueError:  # audio elsewhere, as with a folder of one's own
+                relative = utterance.path.resolve()
+            times = ["" if time is None else f"{time:.3f}" for time in (utterance.start, utterance.end)]
+            writer.writerow([relative.as_posix(), utterance.letter, utterance.speaker, utterance.split or "", *times])
+    temporary.replace(path)
+
+
+def split_by_speaker(speakers: Iterable[str], valid: float = 0.1, test: float = 0.1) -> dict[str, Split]:
+    """Returns the split of each speaker, decided by a hash of the name.
+
+    A speaker keeps its split when others come or go (the idea of Speech Commands' `which_set`, Warden, 2018), except
+    that with three speakers or more every split gets at least one: the speakers whose hashes come first.
+
+    Args:
+        speakers: names, repeats allowed.
+        valid: share of speakers for validation.
+        test: share of speakers for the test.
+    """
+
+    def position(speaker: str) -> float:
+        return int.from_bytes(hashlib.sha256(speaker.encode()).digest()[:8], "big") / 2**64
+
+    ordered = sorted(set(speakers), key=lambda speaker: (position(speaker), speaker))
+    splits: dict[str, Split] = {}
+    for rank, speaker in enumerate(ordered):
+        place = position(speaker)
+        splits[speaker] = "test" if place < test else "valid" if place < test + valid else "train"
+        if len(ordered) >= 3 and rank < 2:
+            splits[speaker] = SPLITS[2 - rank]
+    if len(ordered) >= 3 and "train" not in splits.values():
+        splits[ordered[-1]] = "train"
+    return splits

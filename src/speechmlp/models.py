@@ -1,0 +1,181 @@
+"""The classifier: front end, augmentation, normaliser and dense layers, from 16000 samples to 26 logits.
+
+Dimension key: `B` batch, `T` samples (16000), `C` channels or bands, `F` frames.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from speechmlp.alignment import Aligned
+from speechmlp.augment import Augment
+from speechmlp.config import (
+    AlignedConfig,
+    AugmentConfig,
+    Config,
+    GatedMLPConfig,
+    LogMelConfig,
+    MFCCConfig,
+    MixerConfig,
+    MLPConfig,
+    RawConfig,
+)
+from speechmlp.frontends import MFCC, LogMel, Normalizer, Raw
+from speechmlp.labels import NUM_LETTERS
+from speechmlp.layers import GatedBlock, MixerBlock
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
+
+
+class MLP(nn.Module):
+    """Dense layers: features [B, C, F] -> logits [B, 26].
+
+    Each hidden layer is linear, then normalisation, activation and dropout as configured. Weights start with He's
+    variance (2015) for rectifiers and Glorot's (2010) with the activation's gain for tanh and sigmoid; the last layer
+    starts small, so that the first loss is near ln 26.
+    """
+
+    def __init__(self, config: MLPConfig, inputs: int) -> None:
+        """Builds and initialises the layers.
+
+        Args:
+            config: widths, activation, normalisation and dropout.
+            inputs: C x F.
+        """
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in config.hidden:
+            linear = nn.Linear(inputs, width)
+            if config.activation in ("tanh", "sigmoid"):
+                nn.init.xavier_uniform_(linear.weight, nn.init.calculate_gain(config.activation))
+            else:
+                nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
+            layers.append(linear)
+            if config.norm == "batch":
+                layers.append(nn.BatchNorm1d(width))
+            elif config.norm == "layer":
+                layers.append(nn.LayerNorm(width))
+            layers.append(ACTIVATIONS[config.activation]())
+            if config.dropout:
+                layers.append(nn.Dropout(config.dropout))
+            inputs = width
+        output = nn.Linear(inputs, NUM_LETTERS)
+        nn.init.normal_(output.weight, std=0.1 / math.sqrt(inputs))
+        nn.init.zeros_(output.bias)
+        self.layers = nn.Sequential(*layers, output)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits [B, 26] of features [B, C, F]."""
+        return self.layers(features.flatten(1))  # type: ignore[no-any-return]
+
+
+class TokenMLP(nn.Module):
+    """Dense layers whose weights are shared over frames: features [B, C, F] -> logits [B, 26].
+
+    Linear embedding of each frame plus a learnt vector for its place, mixer or gated blocks, layer norm, a few learnt
+    weighted means over frames, one output layer. It has no convolution, recurrence or attention: every weight is a
+    dense layer.
+    """
+
+    def __init__(self, config: MixerConfig | GatedMLPConfig, shape: tuple[int, int]) -> None:
+        """Builds the layers.
+
+        Args:
+            config: widths, number of blocks and dropout.
+            shape: C and F.
+        """
+        super().__init__()
+        channels, frames = shape
+        self.embed = nn.Linear(channels, config.width)
+        self.position = nn.Parameter(torch.zeros(frames, config.width))
+        self.blocks = nn.Sequential(*(self._block(config, frames) for _ in range(config.blocks)))
+        self.norm = nn.LayerNorm(config.width)
+        self.pool = nn.Linear(frames, config.pool)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(config.pool * config.width, NUM_LETTERS)
+        nn.init.normal_(self.output.weight, std=0.1 / math.sqrt(config.pool * config.width))
+        nn.init.zeros_(self.output.bias)
+
+    @staticmethod
+    def _block(config: MixerConfig | GatedMLPConfig, frames: int) -> nn.Module:
+        if isinstance(config, MixerConfig):
+            return MixerBlock(frames, config.width, config.token_hidden, config.channel_hidden, config.dropout)
+        return GatedBlock(frames, config.width, config.channel_hidden, config.dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits [B, 26] of features [B, C, F]."""
+        frames = self.norm(self.blocks(self.embed(features.transpose(1, 2)) + self.position))  # [B, F, W]
+        return self.output(self.dropout(self.pool(frames.transpose(1, 2)).flatten(1)))  # type: ignore[no-any-return]
+
+
+class SpeechClassifier(nn.Module):
+    """Spoken-letter classifier: waveforms float32 [B, 16000] at 16 kHz -> logits [B, 26].
+
+    In training the front end augments as configured; in use it does not.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Builds the model that a configuration describes.
+
+        Args:
+            config: its `front_end`, `augment` and `model` sections are read.
+        """
+        super().__init__()
+        self.front_end: Raw | LogMel | Aligned
+        match config.front_end:
+            case RawConfig():
+                self.front_end = Raw()
+            case MFCCConfig():
+                self.front_end = MFCC(config.front_end)
+            case LogMelConfig():
+                self.front_end = LogMel(config.front_end)
+            case AlignedConfig():
+                self.front_end = Aligned(config.front_end)
+        normalization = "none" if isinstance(config.front_end, AlignedConfig) else config.front_end.normalizer
+        shape = self.front_end.shape
+        self.augment = Augment(config.augment or AugmentConfig())
+        self.normalizer = Normalizer(normalization, shape[0])
+        self.network: MLP | TokenMLP
+        if isinstance(config.model, MLPConfig):
+            self.network = MLP(config.model, math.prod(shape))
+        else:
+            self.network = TokenMLP(config.model, shape)
+
+    def readings(self, waveforms: Tensor) -> list[Tensor]:
+        """Returns the features [B, C, F], before normalisation, of waveforms [B, T]: one or more readings of each."""
+        features = self.front_end(waveforms)
+        return features if isinstance(features, list) else [features]
+
+    def training_features(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns augmented, normalised features [B, C, F] of waveforms [B, T], and a loss of the front end's own."""
+        if isinstance(self.front_end, Aligned):
+            return self.front_end.augmented(waveforms, self.augment)
+        with torch.no_grad():
+            moved = self.augment.waveforms(waveforms)[0]
+            if isinstance(self.front_end, LogMel):
+                features = self.front_end.of_energy(self.augment.mel(moved, self.front_end.spectrum))
+            else:
+                features = self.front_end(moved)
+            return self.augment.mask(self.normalizer(features)), features.new_zeros(())
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Returns logits [B, 26] of waveforms [B, T]; of several readings, the mean of the log-probabilities."""
+        if self.training:
+            return self.network(self.training_features(waveforms)[0])  # type: ignore[no-any-return]
+        logits = [self.network(self.normalizer(features)) for features in self.readings(waveforms)]
+        if len(logits) == 1:
+            return logits[0]  # type: ignore[no-any-return]
+        return torch.stack([reading.log_softmax(1) for reading in logits]).mean(0)
+
+    def num_parameters(self) -> int:
+        """Returns how many numbers are learnt."""
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -1,0 +1,166 @@
+"""The packed corpus: every utterance decoded once, as int16 [N, 16000] in one memory-mapped file.
+
+A pack belongs to one manifest and one set of reading settings. It carries a fingerprint of the manifest's bytes and of
+each recording's size and times of change, so a second run starts at once and a changed file is noticed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE, load_letter
+from speechmlp.config import CorpusConfig
+from speechmlp.errors import UserError
+from speechmlp.labels import label_of
+from speechmlp.manifest import Utterance, read_manifest
+
+FORMAT = 1
+"""Raised whenever decoding or the layout changes, so that older packs are made anew."""
+FULL_SCALE = 32768.0
+
+
+@dataclass(frozen=True)
+class PackedCorpus:
+    """A decoded corpus.
+
+    Attributes:
+        waveforms: int16 [N, 16000], memory-mapped; divide by 32768 for -1 to 1.
+        labels: int64 [N].
+        lengths: int64 [N], recorded samples of each waveform.
+        utterances: the N manifest lines.
+        skipped: one line for each utterance that could not be read.
+        decoded: whether this call decoded the recordings, rather than finding them decoded.
+    """
+
+    waveforms: Tensor
+    labels: Tensor
+    lengths: Tensor
+    utterances: list[Utterance]
+    skipped: tuple[str, ...]
+    decoded: bool
+
+
+def _fingerprint(manifest: Path, utterances: Sequence[Utterance]) -> str:
+    # Times of change stand for the content: hashing a large corpus would cost more than decoding a small one.
+    digest = hashlib.sha256(manifest.read_bytes())
+    for path in dict.fromkeys(utterance.path for utterance in utterances):
+        try:
+            status = path.stat()
+            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode())
+        except OSError:
+            digest.update(f"{path}\0missing\n".encode())
+    return digest.hexdigest()
+
+
+def _decode(utterance: Utterance, margin: float) -> tuple[NDArray[np.int16], int] | str:
+    try:
+        waveform, length = load_letter(utterance.path, utterance.start, utterance.end, margin)
+    except UserError as error:
+        return str(error)
+    samples = (waveform * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)
+    return samples.to(torch.int16).numpy(), length
+
+
+def _decode_all(utterances: Sequence[Utterance], margin: float) -> Iterator[tuple[NDArray[np.int16], int] | str]:
+    """Yields each utterance's samples and length, or why it cannot be read, in order; memory stays bounded."""
+    # Decoding and resampling release the interpreter lock, so threads serve; torch's own threads would only compete.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for first in range(0, len(utterances), 512):
+                part = utterances[first : first + 512]
+                yield from pool.map(_decode, part, [margin] * len(part))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _write(folder: Path, utterances: Sequence[Utterance], corpus: CorpusConfig, fingerprint: str, name: str) -> None:
+    kept: list[int] = []
+    lengths: list[int] = []
+    problems: list[str] = []
+    with (folder / "waveforms.i16").open("wb") as file:
+        results = _decode_all(utterances, corpus.margin)
+        for index, result in enumerate(tqdm(results, name, len(utterances), unit=" files", disable=None)):
+            if isinstance(result, str):
+                problems.append(result)
+            else:
+                file.write(result[0].tobytes())
+                kept.append(index)
+                lengths.append(result[1])
+    if problems and (corpus.on_error == "fail" or not kept):
+        hint = f"{len(problems)} of {len(utterances)} recordings cannot be read; corpus.on_error=skip leaves them out"
+        raise UserError(hint, *problems)
+    index_of = {"fingerprint": fingerprint, "kept": kept, "lengths": lengths, "skipped": problems}
+    (folder / "index.json").write_text(json.dumps(index_of), encoding="utf-8")
+
+
+def _open(folder: Path, utterances: Sequence[Utterance], fingerprint: str, decoded: bool) -> PackedCorpus | None:
+    """Returns the pack in a folder, or None where there is none, or not the wanted one."""
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        kept, lengths = index["kept"], index["lengths"]
+        if index["fingerprint"] != fingerprint:
+            return None
+        # Copy-on-write: torch wants writable memory, and nothing that it writes there reaches the file.
+        samples = np.memmap(folder / "waveforms.i16", np.int16, "c", shape=(len(kept), NUM_SAMPLES))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    chosen = [utterances[position] for position in kept]
+    return PackedCorpus(
+        waveforms=torch.from_numpy(samples),
+        labels=torch.tensor([label_of(utterance.letter) for utterance in chosen]),
+        lengths=torch.tensor(lengths),
+        utterances=chosen,
+        skipped=tuple(index["skipped"]),
+        decoded=decoded,
+    )
+
+
+def open_packed(corpus: CorpusConfig) -> PackedCorpus:
+    """Returns the packed corpus of a manifest; decodes it first where that has not been done, or something changed.
+
+    Raises:
+        UserError: the manifest or its recordings cannot be read (see `corpus.on_error`), or the cache folder cannot be
+            written.
+    """
+    manifest = Path(corpus.manifest)
+    utterances = read_manifest(manifest)
+    fingerprint = _fingerprint(manifest, utterances)
+    settings = f"{FORMAT}\0{SAMPLE_RATE}\0{manifest.resolve()}\0{corpus.margin}\0{corpus.on_error}"
+    name = manifest.resolve().parent.name or "corpus"
+    folder = Path(corpus.cache) / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    if (found := _open(folder, utterances, fingerprint, decoded=False)) is not None:
+        return found
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Runs that start side by side decode once: the others wait here and find the pack made.
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if (found := _open(folder, utterances, fingerprint, decoded=False)) is not None:
+                return found
+            with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as parent:
+                temporary = Path(parent) / "pack"
+                temporary.mkdir()
+                _write(temporary, utterances, corpus, fingerprint, f"decoding {name}")
+                if folder.exists():
+                    shutil.rmtree(folder)
+                temporary.rename(folder)
+            packed = _open(folder, utterances, fingerprint, decoded=True)
+    except OSError as error:
+        raise UserError(f"{corpus.cache}: cannot write the decoded corpus: {error.strerror or error}") from error
+    if packed is None:
+        raise UserError(f"{folder}: the decoded corpus changed while it was opened; run the command again")
+    return packed

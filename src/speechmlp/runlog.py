@@ -1,0 +1,75 @@
+"""The run folder: resolved configuration, environment, one line of metrics an epoch, checkpoints."""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from speechmlp.config import Config
+from speechmlp.config_file import dump_yaml
+from speechmlp.engine import EpochRecord
+from speechmlp.environment import describe_environment
+from speechmlp.errors import UserError
+
+BEST, LAST, METRICS, CONFIG, ENVIRONMENT = "best.pt", "last.pt", "metrics.jsonl", "config.yaml", "environment.json"
+
+
+def create_run(config: Config, config_name: str) -> Path:
+    """Returns a new run folder with the resolved configuration and the environment in it.
+
+    Args:
+        config: its `output` section says where, and under which name.
+        config_name: names the run, with the time, where `output.name` is null.
+
+    Raises:
+        UserError: a run of that name exists, or the folder cannot be written.
+    """
+    parent = Path(config.output.folder)
+    name = config.output.name or f"{config_name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            folder = parent / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                if config.output.name:
+                    raise UserError(
+                        f"{folder}: this run exists; choose another output.name, or go on with --resume {folder}"
+                    ) from None
+        (folder / CONFIG).write_text(dump_yaml(config), encoding="utf-8")
+        (folder / ENVIRONMENT).write_text(json.dumps(describe_environment(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{parent / name}: cannot write the run folder: {error.strerror or error}") from error
+    return folder
+
+
+def write_metrics(run: Path, history: Iterable[EpochRecord]) -> None:
+    """Writes metrics.jsonl anew from the records of the epochs done.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    lines = "".join(json.dumps(record.to_json()) + "\n" for record in history)
+    temporary = run / f".{METRICS}.partial"
+    try:
+        temporary.write_text(lines, encoding="utf-8")
+        temporary.replace(run / METRICS)
+    except OSError as error:
+        raise UserError(f"{run / METRICS}: cannot be written: {error.strerror or error}") from error
+
+
+def newest_checkpoint(folder: str | Path) -> Path:
+    """Returns the best checkpoint of the run that was written to last.
+
+    Raises:
+        UserError: there is no run with a checkpoint.
+    """
+    found = sorted(Path(folder).glob(f"*/{BEST}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(
+            f"{folder}: no run with a {BEST} here; train one (python -m speechmlp.train --config "
+            "configs/quickstart.yaml) or name a checkpoint with --checkpoint FILE"
+        )
+    return found[-1]

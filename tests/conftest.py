@@ -1,0 +1,77 @@
+"""Shared fixtures: generated recordings, a synthetic corpus spoken once a session, real ones where they are at hand."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from numpy.typing import NDArray
+
+from speechmlp.corpora.synthetic import prepare_synthetic
+from speechmlp.labels import LETTERS
+from speechmlp.manifest import Utterance, write_manifest
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_RECORDINGS = ROOT.parent / "shared" / "data"
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if "corpus" in item.keywords and not REAL_RECORDINGS.is_dir():
+            item.add_marker(pytest.mark.skip(reason="no real recordings beside the checkout"))
+        if "cuda" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def real_recordings() -> Path:
+    """The folder of real corpora; tests that use it carry the marker `corpus`."""
+    return REAL_RECORDINGS
+
+
+def tone(hertz: float, seconds: float, rate: int = 16_000, level: float = 0.5) -> NDArray[np.float32]:
+    """Returns a sine, float32 [T]."""
+    return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+@pytest.fixture
+def tone_corpus(tmp_path: Path) -> Path:
+    """A manifest of one tone a letter, 26 pitches by 6 speakers of different loudness and rate; returns its path."""
+    folder = tmp_path / "tones"
+    utterances = []
+    splits = ("train", "train", "train", "train", "valid", "test")
+    for number, split in enumerate(splits):
+        for index, letter in enumerate(LETTERS):
+            path = folder / f"s{number}" / f"{letter}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rate = (16_000, 22_050)[number % 2]
+            wave = tone(200 + 120 * index, 0.3 + 0.05 * number, rate, 0.2 + 0.1 * number)
+            soundfile.write(path, wave, rate, subtype="PCM_16")
+            utterances.append(Utterance(path, letter, f"s{number}", split))  # type: ignore[arg-type]
+    write_manifest(folder / "manifest.tsv", utterances)
+    return folder / "manifest.tsv"
+
+
+@pytest.fixture(scope="session")
+def synthetic_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic corpus, 20 voices; returns its manifest."""
+    folder = tmp_path_factory.mktemp("corpora") / "synthetic"
+    prepare_synthetic(folder, num_speakers=20, takes=1, seed=0)
+    return folder / "manifest.tsv"
+
+
+@pytest.fixture
+def run_python(tmp_path: Path) -> Run:
+    """Runs `python ARGUMENTS...` as a real process in an empty folder."""
+
+    def run(*arguments: str | Path, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run

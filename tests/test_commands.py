@@ -1,0 +1,156 @@
+"""The commands as people run them: real processes, real files."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.conftest import ROOT, Run
+
+SMALL = ["training.epochs=3", "model.hidden=[32]", "device=cpu"]
+TRAIN = ["-m", "speechmlp.train", "--config"]
+EVALUATE = ["-m", "speechmlp.evaluate"]
+
+
+@pytest.fixture
+def quickstart(synthetic_corpus: Path) -> list[str]:
+    return [*TRAIN, str(ROOT / "configs" / "quickstart.yaml"), f"corpus.manifest={synthetic_corpus}", *SMALL]
+
+
+def test_train_and_evaluate(quickstart: list[str], run_python: Run, tmp_path: Path) -> None:
+    trained = run_python(*quickstart, "training.epochs=12")
+    assert trained.returncode == 0, trained.stderr
+    assert "epoch 12/12" in trained.stdout
+    assert "(decoded)" in trained.stdout
+    run = Path(re.search(r"^Run: (.+)$", trained.stdout, re.M)[1])  # type: ignore[index]
+    names = {path.name for path in (tmp_path / run).iterdir()}
+    assert names == {"config.yaml", "environment.json", "metrics.jsonl", "best.pt", "last.pt"}
+    resolved = yaml.safe_load((tmp_path / run / "config.yaml").read_text())
+    assert resolved["model"]["hidden"] == [32]
+    records = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == list(range(1, 13))
+
+    evaluated = run_python(*EVALUATE, "--json", "scores.json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert f"Checkpoint: {run}/best.pt (the newest run)" in evaluated.stdout
+    accuracy = re.search(r"^Accuracy: ([\d.]+)% \(95% interval", evaluated.stdout, re.M)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert accuracy is not None
+    assert float(accuracy[1]) == pytest.approx(100 * scores["accuracy"], abs=0.005)
+    assert scores["accuracy"] > 0.15  # chance is 0.04
+    assert scores["num_utterances"] == sum(map(sum, scores["confusion"]["counts"])) == 2 * 26
+    assert scores["split"] == "test"
+
+    valid = run_python(*EVALUATE, "--checkpoint", run / "best.pt", "--split", "valid", "--json", "valid.json")
+    assert valid.returncode == 0, valid.stderr
+    best = max(records, key=lambda record: (record["valid_accuracy"], -record["valid_loss"]))
+    assert json.loads((tmp_path / "valid.json").read_text())["accuracy"] == pytest.approx(best["valid_accuracy"])
+    assert f"epoch {best['epoch']}" in valid.stdout
+
+    again = run_python(*quickstart, "training.epochs=1")
+    assert "(already decoded)" in again.stdout
+
+
+def test_resuming_gives_the_uninterrupted_run(quickstart: list[str], run_python: Run, tmp_path: Path) -> None:
+    quickstart = [*quickstart, "training.schedule={kind: constant}", "training.ema=0.9", "training.mixup=0.2"]
+    assert run_python(*quickstart, "output.name=whole").returncode == 0
+    assert (
+        run_python(
+            *quickstart, "output.name=part", "training.schedule={kind: constant}", "training.epochs=2"
+        ).returncode
+        == 0
+    )
+    resumed = run_python("-m", "speechmlp.train", "--resume", "runs/part", "training.epochs=3")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "epoch 3/3" in resumed.stdout
+    assert "epoch 2/3" not in resumed.stdout
+    whole, part = (torch.load(tmp_path / "runs" / name / "last.pt", weights_only=True) for name in ("whole", "part"))
+    for one, same in ((whole["model"], part["model"]), (whole["training"]["model"], part["training"]["model"])):
+        assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(whole["model"][name], whole["training"]["model"][name]) for name in whole["model"])
+    assert len((tmp_path / "runs" / "part" / "metrics.jsonl").read_text().splitlines()) == 3
+    done = run_python("-m", "speechmlp.train", "--resume", "runs/part")
+    assert done.returncode == 2
+    assert "all 3 epochs are done; add training.epochs=N" in done.stderr
+    changed = run_python("-m", "speechmlp.train", "--resume", "runs/part", "model.hidden=[8]", "training.epochs=9")
+    assert changed.returncode == 2
+    assert "the overrides change the model or optimizer" in changed.stderr
+
+
+def test_ten_mistakes_end_in_one_line_and_status_2(synthetic_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+    seed = str(ROOT / "configs" / "seed.yaml")
+    (tmp_path / "twice.yaml").write_text("device: cpu\ndevice: cpu\n")
+    (tmp_path / "tabs.yaml").write_text("training:\n\tepochs: 3\n")
+    mistakes = [
+        ([seed, "training.epoch=3"], "did you mean training.epochs?"),
+        ([seed, "training.epochs=many"], "training.epochs: expected a valid integer, found 'many'"),
+        ([seed, "training.optimizer.lr=-1"], "training.optimizer.lr: expected greater than 0, found -1"),
+        ([seed, "model.activation=rely"], "model.activation: expected 'relu', 'tanh'"),
+        ([seed, "epochs"], "command line: expected key.path=value, found 'epochs'"),
+        (["absent.yaml"], "absent.yaml: no such config file"),
+        (["twice.yaml"], "twice.yaml:2: duplicate key 'device'"),
+        (["tabs.yaml"], "tabs.yaml:2: "),
+        ([seed, "corpus.manifest=absent.tsv"], "absent.tsv: no such manifest; make one with"),
+        ([seed, f"corpus.manifest={synthetic_corpus}", "device=cuda:7"], "device: "),
+        ([seed, f"corpus.manifest={synthetic_corpus}", "output.folder=/proc/none"], "cannot write the run folder"),
+    ]
+    for arguments, expected in mistakes:
+        result = run_python(*TRAIN, *arguments)
+        assert result.returncode == 2, arguments
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert expected in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_evaluate_tells_what_is_missing(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+    nothing = run_python(*EVALUATE)
+    assert (nothing.returncode, len(nothing.stderr.splitlines())) == (2, 1)
+    assert "runs: no run with a best.pt here" in nothing.stderr
+    absent = run_python(*EVALUATE, "--checkpoint", "x.pt")
+    assert (absent.returncode, len(absent.stderr.splitlines())) == (2, 1)
+    run = run_python(*TRAIN, ROOT / "configs" / "quickstart.yaml", f"corpus.manifest={tone_corpus}", *SMALL)
+    assert run.returncode == 0, run.stderr
+    text = tone_corpus.read_text().replace("\ttest\t", "\ttrain\t")
+    (tone_corpus.parent / "no_test.tsv").write_text(text)
+    empty = run_python(*EVALUATE, "--manifest", tone_corpus.parent / "no_test.tsv")
+    assert (empty.returncode, len(empty.stderr.splitlines())) == (2, 1)
+    assert "no utterance of the manifest is in split 'test'; splits found: train, valid" in empty.stderr
+    rows = [line.split("\t")[:3] for line in tone_corpus.read_text().splitlines()]
+    (tone_corpus.parent / "all.tsv").write_text("\n".join("\t".join(row) for row in rows))
+    whole = run_python(*EVALUATE, "--manifest", tone_corpus.parent / "all.tsv")
+    assert "every utterance (it has no splits)" in whole.stdout
+    assert "Utterances: 156 of 6 speakers" in whole.stdout
+    shutil.copy(tone_corpus.parent / "s0" / "A.wav", tone_corpus.parent / "s1" / "A.wav")
+    (tone_corpus.parent / "s1" / "B.wav").write_text("broken")
+    skipped = run_python(*EVALUATE, "--manifest", tone_corpus.parent / "all.tsv", "--on-error", "skip")
+    assert "Left out: 1 recordings" in skipped.stdout
+    assert "Utterances: 155 of 6 speakers" in skipped.stdout
+    broken = run_python(*EVALUATE, "--manifest", tone_corpus.parent / "all.tsv")
+    assert (broken.returncode, len(broken.stderr.splitlines())) == (2, 2)
+    assert "1 of 156 recordings cannot be read" in broken.stderr
+    assert "s1/B.wav: cannot be decoded" in broken.stderr
+
+
+def test_the_commands_are_listed_and_explain_themselves(run_python: Run) -> None:
+    listing = run_python("-m", "speechmlp").stdout
+    commands = re.findall(r"python -m (speechmlp\.\w+)", listing)
+    assert commands == ["speechmlp.train", "speechmlp.evaluate"]
+    for command in commands:
+        result = run_python("-X", "importtime", "-m", command, "--help")
+        assert result.returncode == 0
+        assert "usage: python -m " + command in result.stdout
+        assert " torch\n" not in result.stderr  # help answers at once
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+def test_the_seed_runs_to_its_end(activation: str, synthetic_corpus: Path, run_python: Run) -> None:
+    seed = [*TRAIN, str(ROOT / "configs" / "seed.yaml"), f"corpus.manifest={synthetic_corpus}"]
+    result = run_python(*seed, f"model.activation={activation}")
+    assert result.returncode == 0, result.stderr
+    assert "epoch 10/10" in result.stdout
+    assert "1,602,726 parameters" in result.stdout

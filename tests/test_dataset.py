@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters, num_batches
+from speechmlp.errors import UserError
+from speechmlp.manifest import read_manifest, write_manifest
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def letters(tone_corpus: Path, tmp_path: Path) -> SpokenLetters:
+    return SpokenLetters.from_manifest(str(tone_corpus), "train", cache=str(tmp_path / "cache"))
+
+
+def test_items_are_in_the_habit_of_torchaudio(letters: SpokenLetters) -> None:
+    waveform, sample_rate, label, speaker, utterance_id = letters[27]
+    assert (waveform.shape, waveform.dtype, sample_rate) == ((16_000,), torch.float32, 16_000)
+    assert (label, speaker, utterance_id) == (1, "s1", "s1/B")
+    assert 0.25 < waveform.abs().max() <= 0.35
+    assert len(letters) == 4 * 26
+
+
+def test_a_dataloader_takes_it(letters: SpokenLetters) -> None:
+    waveforms, rates, labels, speakers, _ = next(iter(DataLoader(letters, batch_size=5)))
+    assert waveforms.shape == (5, 16_000)
+    assert labels.tolist() == [0, 1, 2, 3, 4]
+    assert speakers[0] == "s0"
+    assert set(rates.tolist()) == {16_000}
+
+
+def test_batches_equal_the_items(letters: SpokenLetters) -> None:
+    corpus = letters.to(CPU)
+    batch = corpus.take(torch.tensor([5, 60]))
+    assert torch.equal(batch.waveforms, torch.stack([letters[5].waveform, letters[60].waveform]))
+    assert batch.labels.tolist() == [5, 8]
+    assert batch.lengths.tolist() == letters.lengths[[5, 60]].tolist()
+
+
+def test_splits_share_no_speaker_and_miss_no_utterance(tone_corpus: Path, tmp_path: Path) -> None:
+    parts = [
+        SpokenLetters.from_manifest(str(tone_corpus), split, cache=str(tmp_path / "cache"))
+        for split in ("train", "valid", "test")
+    ]
+    assert sum(map(len, parts)) == 156
+    speakers = [set(part.speakers) for part in parts]
+    assert not speakers[0] & speakers[1]
+    assert not (speakers[0] | speakers[1]) & speakers[2]
+
+
+def test_an_empty_split_is_an_error(tone_corpus: Path, tmp_path: Path) -> None:
+    kept = [utterance for utterance in read_manifest(tone_corpus) if utterance.split != "valid"]
+    write_manifest(tone_corpus, kept)
+    with pytest.raises(UserError, match="no utterance of the manifest is in split 'valid'; splits found: test, train"):
+        SpokenLetters.from_manifest(str(tone_corpus), "valid", cache=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (1, 4), (3, 1), (4, 4), (5, 4), (6, 4), (9, 4), (64, 64)])
+def test_every_utterance_comes_once(count: int, batch_size: int) -> None:
+    numbers = torch.arange(count)
+    corpus = DeviceCorpus([torch.zeros(count, 4, dtype=torch.int16)], [numbers], numbers, numbers)
+    for order in (None, torch.randperm(count)):
+        batches = [batch.labels.tolist() for batch in corpus.batches(batch_size, order)]
+        assert sorted(label for batch in batches for label in batch) == list(range(count))
+        assert len(batches) == num_batches(count, batch_size)
+        assert all(len(batch) >= min(2, count, batch_size) for batch in batches)
+        assert all(len(batch) <= batch_size + (batch_size > 1) for batch in batches)
+
+
+def test_the_order_depends_on_the_generator_alone() -> None:
+    sampler = Sampler(torch.arange(26).repeat(4), [104], [], balance=0.0)
+
+    def order(seed: int) -> list[int]:
+        return sampler.order(torch.Generator().manual_seed(seed)).tolist()
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert sorted(order(1)) == list(range(104))
+
+
+def test_balance_draws_rare_letters_as_often_as_frequent_ones() -> None:
+    labels = torch.tensor([0] * 900 + [1] * 100)
+    even = Sampler(labels, [1000], [], balance=1.0).order(torch.Generator().manual_seed(0))
+    half = Sampler(labels, [1000], [], balance=0.5).order(torch.Generator().manual_seed(0))
+    assert len(even) == 1000
+    assert abs(int((even >= 900).sum()) - 500) < 60
+    assert abs(int((half >= 900).sum()) - 250) < 50
+
+
+def test_mixed_corpora_come_in_their_shares(letters: SpokenLetters) -> None:
+    corpus = DeviceCorpus.join([letters.to(CPU), letters.to(CPU)])
+    sampler = Sampler(corpus.labels, [104, 104], [0.25], balance=0.0)
+    order = sampler.order(torch.Generator().manual_seed(0))
+    assert len(order) == sampler.count == 130
+    assert sorted(order[order < 104].tolist()) == list(range(104))
+    assert len(set(order[order >= 104].tolist())) == 26
+    many = Sampler(corpus.labels, [104, 104], [2.5], balance=0.0).order(torch.Generator().manual_seed(0))
+    assert int((many >= 104).sum()) == 260
+    batch = corpus.take(torch.tensor([104 + 7, 3, 104 + 3]))
+    assert torch.equal(batch.waveforms, torch.stack([letters[7].waveform, letters[3].waveform, letters[3].waveform]))
+
+
+@pytest.mark.cuda
+def test_on_cuda_the_batches_are_the_same(letters: SpokenLetters) -> None:
+    positions = torch.tensor([3, 50, 7])
+    here, there = letters.to(CPU).take(positions), letters.to(torch.device("cuda")).take(positions.cuda())
+    assert torch.equal(here.waveforms, there.waveforms.cpu())
+    assert torch.equal(here.labels, there.labels.cpu())

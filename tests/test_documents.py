@@ -1,0 +1,28 @@
+"""What the documents claim is what the repository holds."""
+
+import json
+import re
+
+from scripts.reproduce_results import BEGIN, END, PEER, ROWS, render_table
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_results_table_is_that_of_the_summary() -> None:
+    summary = json.loads((ROOT / "docs" / "results.json").read_text(encoding="utf-8"))
+    table = README.partition(BEGIN)[2].partition(END)[0].strip()
+    assert table == render_table(summary), "run scripts/reproduce_results.py --table-only"
+    assert set(summary) <= set(ROWS)
+
+
+def test_every_row_has_its_configuration() -> None:
+    assert all((ROOT / "configs" / f"{name}.yaml").exists() for name in ROWS if name != PEER)
+
+
+def test_files_that_are_named_exist() -> None:
+    for document in ("README.md", "CONTRIBUTING.md", "data/README.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for name in re.findall(r"(?:scripts|configs|docs)/[\w.]*\w(?![\w*])", text):
+            assert (ROOT / name).exists() or (ROOT / f"{name}.py").exists(), f"{document}: {name}"

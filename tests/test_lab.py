@@ -1,0 +1,69 @@
+"""Sweeps and comparisons, as people run them."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from scripts.compare_runs import sign_flip_p
+from scripts.sweep import combinations
+
+from speechmlp.errors import UserError
+from tests.conftest import ROOT, Run
+
+
+def test_a_grid_is_every_combination() -> None:
+    assert combinations([]) == [()]
+    assert combinations(["a=1,2", "b=[1,2];[3]"]) == [
+        ("a=1", "b=[1,2]"),
+        ("a=1", "b=[3]"),
+        ("a=2", "b=[1,2]"),
+        ("a=2", "b=[3]"),
+    ]
+    with pytest.raises(UserError, match="--set: expected KEY=V1"):
+        combinations(["a"])
+
+
+def test_the_sign_flip_test_is_exact() -> None:
+    assert sign_flip_p([1, 2, 3, 4, 5]) == 2 / 32
+    assert sign_flip_p([1, -1]) == 1.0
+    assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
+
+
+def test_a_sweep_is_resumable_and_compared(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(
+        f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\n"
+        "front_end: {kind: log_mel, hop_length: 1600}\ntraining: {epochs: 2}\ndevice: cpu\n"
+    )
+    sweep = [ROOT / "scripts" / "sweep.py", "--config", "small.yaml", "--name", "widths", "--seeds", "2"]
+    first = run_python(*sweep, "--set", "model.hidden=[4];[16]", "--jobs", "2")
+    assert first.returncode == 0, first.stderr
+    runs = sorted((tmp_path / "runs" / "widths").iterdir())
+    assert [run.name for run in runs] == [f"model.hidden-_{width}_-seed{seed}" for width in (16, 4) for seed in (0, 1)]
+    kept = (runs[0] / "last.pt").stat().st_mtime_ns
+    lines = (runs[1] / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    again = run_python(*sweep, "--set", "model.hidden=[4];[16]", "--jobs", "1")
+    assert again.returncode == 0, again.stderr
+    assert (runs[0] / "last.pt").stat().st_mtime_ns == kept
+    compared = run_python(ROOT / "scripts" / "compare_runs.py", *runs)
+    assert compared.returncode == 0, compared.stderr
+    rows = compared.stdout.splitlines()
+    assert rows[2].startswith("| model.hidden-_16_ | 2 | ")
+    assert rows[3].startswith("| model.hidden-_4_ | 2 | ")
+    assert rows[3].count("|") == rows[0].count("|")
+    os.truncate(runs[0] / "metrics.jsonl", 0)
+    unfinished = run_python(ROOT / "scripts" / "compare_runs.py", *runs)
+    assert (unfinished.returncode, len(unfinished.stderr.splitlines())) == (2, 1)
+
+
+def test_mistakes_end_a_sweep_before_it_begins(run_python: Run, tmp_path: Path) -> None:
+    seed = str(ROOT / "configs" / "seed.yaml")
+    sweep = [ROOT / "scripts" / "sweep.py", "--config", seed, "--name", "x"]
+    wrong = run_python(*sweep, "--set", "model.hiden=[4]")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert "did you mean model.hidden?" in wrong.stderr
+    failing = run_python(*sweep, "--set", "corpus.manifest=absent.tsv", "--seeds", "2")
+    assert failing.returncode == 2
+    assert len(failing.stderr.splitlines()) == 2
+    assert not (tmp_path / "runs").exists()

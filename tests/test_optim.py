@@ -1,0 +1,72 @@
+import pytest
+import torch
+from torch import nn
+
+from speechmlp.config import AdamConfig, AdamWConfig, ConstantConfig, CosineConfig, OneCycleConfig, SGDConfig
+from speechmlp.optim import build_optimizer, lr_share
+
+
+def test_schedules_start_peak_and_end_where_they_say() -> None:
+    steps = 1000
+    constant = [lr_share(ConstantConfig(), step, steps) for step in range(steps)]
+    assert set(constant) == {1.0}
+    cosine = [lr_share(CosineConfig(warmup=0.1, final=0.2), step, steps) for step in range(steps)]
+    assert cosine[0] == pytest.approx(0.01)
+    assert max(cosine) == cosine[99] == 1.0
+    assert cosine[-1] == pytest.approx(0.2)
+    assert cosine[549] == pytest.approx(0.6, abs=0.01)
+
+
+def test_one_cycle_agrees_with_torch() -> None:
+    steps, config = 200, OneCycleConfig()
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1.0, total_steps=steps, div_factor=25, final_div_factor=1e4
+    )
+    expected = []
+    for _ in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    ours = [lr_share(config, step, steps) for step in range(steps)]
+    assert ours == pytest.approx(expected, abs=0.02)
+    assert ours.index(max(ours)) == 59
+
+
+@pytest.mark.parametrize("schedule", [CosineConfig(warmup=1.0), CosineConfig(warmup=0.0), OneCycleConfig(warmup=0.5)])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_short_runs_have_a_rate_at_every_step(schedule: CosineConfig | OneCycleConfig, steps: int) -> None:
+    shares = [lr_share(schedule, step, steps) for step in range(steps)]
+    assert all(0 <= share <= 1 for share in shares)
+    assert max(shares) > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "oracle"),
+    [
+        (AdamConfig(lr=0.1), lambda p: torch.optim.Adam(p, 0.1)),
+        (AdamWConfig(lr=0.1, weight_decay=0.5), lambda p: torch.optim.AdamW(p, 0.1, weight_decay=0.5)),
+        (
+            SGDConfig(lr=0.1, momentum=0.9, nesterov=True),
+            lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True),
+        ),
+    ],
+    ids=["adam", "adamw", "sgd"],
+)
+def test_the_fused_update_is_the_plain_one(config, oracle) -> None:  # type: ignore[no-untyped-def]
+    ours, theirs = nn.Parameter(torch.ones(5, 2)), nn.Parameter(torch.ones(5, 2))
+    for parameter, optimizer in ((ours, build_optimizer(config, [ours])), (theirs, oracle([theirs]))):
+        for step in range(5):
+            parameter.grad = torch.arange(10.0).view(5, 2) - step
+            optimizer.step()
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    assert not torch.allclose(ours, torch.ones(5, 2))
+
+
+def test_biases_do_not_decay() -> None:
+    matrix, bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+    optimizer = build_optimizer(AdamWConfig(lr=0.1, weight_decay=0.5), [matrix, bias])
+    matrix.grad, bias.grad = torch.zeros(2, 2), torch.zeros(2)
+    optimizer.step()
+    assert torch.allclose(matrix, torch.full((2, 2), 0.95))
+    assert torch.equal(bias, torch.ones(2))
