@@ -38,7 +38,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise UserError("this needs PocketSphinx: python -m pip install 'speechmlp[align]'") from error
     packed = open_packed(CorpusConfig(manifest=arguments.manifest, on_error=arguments.on_error))
-    letters = SpokenLetters(packed, arguments.split)
+    letters = SpokenLetters(packed, *([arguments.split] if arguments.split else []))
     with tempfile.TemporaryDirectory() as folder:
         dictionary, grammar = Path(folder) / "letters.dic", Path(folder) / "letters.gram"
         dictionary.write_text(PRONUNCIATIONS.replace("|", "\n") + "\n", encoding="ascii")

@@ -57,6 +57,7 @@ def test_train_and_evaluate(quickstart: list[str], run_python: Run, tmp_path: Pa
 
 def test_resuming_gives_the_uninterrupted_run(quickstart: list[str], run_python: Run, tmp_path: Path) -> None:
     quickstart = [*quickstart, "training.schedule={kind: constant}", "training.ema=0.9", "training.mixup=0.2"]
+    quickstart += ["training.optimizer={kind: muon, lr: 0.003}"]
     assert run_python(*quickstart, "output.name=whole").returncode == 0
     assert (
         run_python(
@@ -79,6 +80,18 @@ def test_resuming_gives_the_uninterrupted_run(quickstart: list[str], run_python:
     changed = run_python("-m", "speechmlp.train", "--resume", "runs/part", "model.hidden=[8]", "training.epochs=9")
     assert changed.returncode == 2
     assert "the overrides change the model or optimizer" in changed.stderr
+
+
+def test_validation_speakers_can_be_learnt_in_the_end(quickstart: list[str], run_python: Run, tmp_path: Path) -> None:
+    result = run_python(*quickstart, "training.epochs=2", "corpus.learn=train+valid")
+    assert result.returncode == 2
+    assert "training.keep: expected last with corpus.learn train+valid" in result.stderr
+    alone = run_python(*quickstart, "training.epochs=1")
+    result = run_python(*quickstart, "training.epochs=2", "corpus.learn=train+valid", "training.keep=last")
+    assert result.returncode == 0, result.stderr
+    fewer, more = (int(re.search(r": (\d+) training", run.stdout)[1]) for run in (alone, result))  # type: ignore[index]
+    assert more == fewer + 2 * 26
+    assert re.search(r"^Last: [\d.]+% of the validation letters, which were learnt too, epoch 2", result.stdout, re.M)
 
 
 def test_ten_mistakes_end_in_one_line_and_status_2(synthetic_corpus: Path, run_python: Run, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
 from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters
-from speechmlp.engine import EpochRecord, _targets, fit_normalizer, predict, select_device, train
+from speechmlp.engine import EpochRecord, _targets, fit_normalizer, kept_epoch, predict, select_device, train
 from speechmlp.errors import UserError
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
@@ -81,6 +81,13 @@ def test_it_stops_without_improvement(corpora: tuple[DeviceCorpus, DeviceCorpus]
     assert len(records) == 4
     assert [record.best for record in records] == [True, False, False, False]
     assert records[-1].stop == "no better validation result in 3 epochs"
+
+
+def test_the_last_epoch_can_be_kept(corpora: tuple[DeviceCorpus, DeviceCorpus]) -> None:
+    _, records = fit(configured("training.epochs=6", "training.optimizer.lr=1e-30", "training.keep=last"), corpora)
+    assert [record.best for record in records] == [True] * 6
+    assert kept_epoch(records, configured("training.keep=last").training) == records[-1]
+    assert kept_epoch(records, configured().training) == records[0]
 
 
 def test_training_in_two_parts_is_training_in_one(corpora: tuple[DeviceCorpus, DeviceCorpus]) -> None:

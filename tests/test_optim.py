@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from speechmlp.config import AdamConfig, AdamWConfig, ConstantConfig, CosineConfig, OneCycleConfig, SGDConfig
+from speechmlp.config import (
+    AdamConfig,
+    AdamWConfig,
+    ConstantConfig,
+    CosineConfig,
+    MuonConfig,
+    OneCycleConfig,
+    SGDConfig,
+)
 from speechmlp.optim import build_optimizer, lr_share
 
 
@@ -70,3 +78,51 @@ def test_biases_do_not_decay() -> None:
     optimizer.step()
     assert torch.allclose(matrix, torch.full((2, 2), 0.95))
     assert torch.equal(bias, torch.ones(2))
+
+
+def test_muon_takes_matrices_and_adamw_the_rest() -> None:
+    torch.manual_seed(0)
+    matrix, bias = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.ones(4))
+    before = matrix.detach().clone()
+    optimizer = build_optimizer(MuonConfig(lr=0.1, weight_decay=0.0), [matrix, bias])
+    gradient = torch.randn(6, 4)
+    matrix.grad, bias.grad = gradient.clone(), torch.tensor([1.0, -2.0, 3.0, -4.0])
+    optimizer.step()
+    # A first step of Adam has the sign of the gradient; one of Muon is orthogonal: equal singular values, nearly.
+    assert torch.allclose(bias, 1 - 0.1 * bias.grad.sign(), atol=1e-5)
+    values = torch.linalg.svdvals(before - matrix.detach())
+    assert values.min() > 0.6 * values.max()
+    turned = torch.linalg.svd(gradient, full_matrices=False)
+    assert (
+        torch.nn.functional.cosine_similarity(
+            (before - matrix.detach()).flatten(), (turned.U @ turned.Vh).flatten(), dim=0
+        )
+        > 0.95
+    )
+
+
+def test_muon_goes_on_from_its_state_and_takes_new_rates() -> None:
+    def run(steps: int, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+        for _ in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.03
+            for parameter in parameters:
+                parameter.grad = parameter.detach().sin()
+            optimizer.step()
+
+    def fresh() -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
+        torch.manual_seed(1)
+        parameters = [nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.randn(3))]
+        return parameters, build_optimizer(MuonConfig(lr=0.01), parameters)
+
+    whole, optimizer = fresh()
+    run(6, optimizer, whole)
+    first, optimizer = fresh()
+    run(3, optimizer, first)
+    state = optimizer.state_dict()
+    second, optimizer = fresh()
+    for parameter, value in zip(second, first, strict=True):
+        parameter.data.copy_(value.data)
+    optimizer.load_state_dict(state)
+    run(3, optimizer, second)
+    assert all(torch.equal(a, b) for a, b in zip(whole, second, strict=True))

@@ -19,8 +19,6 @@ from speechmlp.frontends import MelSpectrum
 class Aligned(nn.Module):
     """Aligned log-mel tokens: [B, T] -> [B, C, K], one reading for each way of finding the ends."""
 
-    FLOOR = 1e-5
-    """Of the loudest cell: 50 dB down counts as silence, so that recorders' noise floors look alike."""
     LEAD = 2
     """Frames before the start and after the end that still belong to the onset and end tokens."""
     SPREAD = 0.3
@@ -39,6 +37,7 @@ class Aligned(nn.Module):
         """
         super().__init__()
         self.spectrum = MelSpectrum(config, padding="constant", mean_power=True)
+        self.floor = 10 ** (-config.dynamic_range / 10)
         self.tokens = (config.warped, config.onset, config.offset)
         self.shape = (config.n_mels, sum(self.tokens))
         self.energy = EnergyEndpoints() if config.endpoints in ("energy", "both") else None
@@ -50,7 +49,7 @@ class Aligned(nn.Module):
 
     def log_mel(self, mel: Tensor) -> Tensor:
         """Returns natural logs of mel energies [B, F, C] with a floor relative to the loudest cell."""
-        return torch.log(mel + self.FLOOR * mel.amax((1, 2), keepdim=True) + 1e-9)
+        return torch.log(mel + self.floor * mel.amax((1, 2), keepdim=True) + 1e-9)
 
     def forward(self, waveforms: Tensor) -> list[Tensor]:
         """Returns the readings, each [B, C, K], of waveforms [B, T]."""

@@ -51,9 +51,9 @@ class Augment(nn.Module):
         zeros that placement put around it.
         """
         config, (count, samples) = self.config, waveforms.shape
-        recorded = waveforms != 0
-        start = recorded.float().argmax(1).float()
-        end = samples - recorded.flip(1).float().argmax(1).float()
+        recorded = (waveforms != 0).view(torch.uint8)  # argmax takes no booleans
+        start = recorded.argmax(1).float()
+        end = samples - recorded.flip(1).argmax(1).float()
         if not (config.speed or config.shift or config.clip):
             return waveforms, start, end
         speed = torch.exp(uniform(count, low=-config.speed, high=config.speed, like=waveforms))
@@ -62,13 +62,14 @@ class Augment(nn.Module):
         place = samples / 2 + config.shift * room * uniform(count, low=-1, high=1, like=waveforms)
         if not config.shift:
             place = middle
-        # Linear interpolation by grid_sample, faster than gathering two neighbours. Places are -1 to 1.
-        time = torch.linspace(-1, 1, samples, device=waveforms.device)
-        unit = (samples - 1) / 2
-        source = (time[None] - (place / unit - 1)[:, None]) * speed[:, None] + (middle / unit - 1)[:, None]
-        grid = torch.stack([source, torch.zeros_like(source)], dim=2)[:, None]  # [B, 1, T, 2]
-        image = waveforms[:, None, None]  # [B, 1, 1, T]
-        moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0, 0]
+        # Linear interpolation between neighbours; a place before or after the second has zeros around it.
+        time = torch.arange(samples, device=waveforms.device)
+        source = ((time - place[:, None]) * speed[:, None] + middle[:, None]).clamp_(-1, samples)
+        before = source.floor()
+        share = source.sub_(before)
+        before = before.to(torch.int64) + 1
+        padded = F.pad(waveforms, (1, 2))
+        moved = torch.lerp(padded.gather(1, before), padded.gather(1, before + 1), share)
         if config.clip:
             clipped = chance(count, 1, share=config.clip, like=moved) > 0
             limit = moved.abs().amax(1, keepdim=True) * uniform(count, 1, low=0.2, high=0.9, like=moved)

@@ -31,6 +31,9 @@ class CorpusConfig(Section):
         0.1, description="seconds kept on each side of a manifest's start and end"
     )
     on_error: Literal["fail", "skip"] = Field("fail", description="what to do about recordings that cannot be read")
+    learn: Literal["train", "train+valid"] = Field(
+        "train", description="which splits are learnt; with valid, once every choice is made, the last epoch is kept"
+    )
     mix: Annotated[tuple[MixConfig, ...], Field(strict=False)] = Field(
         (), description="corpora whose training splits are learnt too; validation and test stay the manifest's"
     )
@@ -97,6 +100,7 @@ class AlignedConfig(MelConfig):
     kind: Literal["aligned"] = "aligned"
     f_min: Annotated[float, Field(ge=0)] = Field(80.0, description="lower edge of the lowest band, Hz")
     f_max: Annotated[float, Field(gt=0, le=8000)] = Field(7600.0, description="upper edge of the highest band, Hz")
+    dynamic_range: Positive = Field(50.0, description="dB below the loudest cell that count as silence")
     endpoints: Literal["energy", "learnt", "both"] = Field(
         "both", description="how the letter's ends are found; both: two readings, log-probabilities averaged"
     )
@@ -211,6 +215,13 @@ class AdamWConfig(AdamConfig):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
 
 
+class MuonConfig(AdamWConfig):
+    """Muon (Jordan, 2024) for matrices, AdamW for everything else."""
+
+    kind: Literal["muon"] = "muon"  # type: ignore[assignment]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.95, description="of Muon; betas are AdamW's")
+
+
 class SGDConfig(Section):
     """Stochastic gradient descent."""
 
@@ -250,20 +261,34 @@ class OneCycleConfig(Section):
     final: Fraction = Field(4e-6, description="last learning rate as a share of lr")
 
 
+class DistillConfig(Section):
+    """Learning from the probabilities of trained models (Hinton et al., 2015)."""
+
+    teachers: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
+        ..., description="checkpoints of models with the same front end; their probabilities are averaged"
+    )
+    weight: Fraction = Field(0.7, description="of the teachers' probabilities; the labels have the rest")
+    temperature: Positive = Field(2.0, description="divides the logits of teachers and model")
+
+
 class TrainingConfig(Section):
     """How the weights are learnt, and when to stop."""
 
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 64
-    optimizer: Annotated[AdamConfig | AdamWConfig | SGDConfig, Field(discriminator="kind")] = AdamConfig()
+    optimizer: Annotated[AdamConfig | AdamWConfig | MuonConfig | SGDConfig, Field(discriminator="kind")] = AdamConfig()
     schedule: Annotated[ConstantConfig | CosineConfig | OneCycleConfig, Field(discriminator="kind")] = ConstantConfig()
     balance: Fraction = Field(0.0, description="draw letters by (frequency) ^ -balance; 0 as they come, 1 evenly")
     mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="Beta(mixup, mixup) mixes pairs of utterances")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of the moving average of weights")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's products in training")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    distill: DistillConfig | None = Field(None, description="trained models to learn from, or null")
     clip_grad_norm: Positive | None = Field(None, description="largest norm of the whole gradient")
     stop_at_loss: Positive | None = Field(None, description="stop after an epoch whose mean training loss is under it")
+    keep: Literal["best", "last"] = Field(
+        "best", description="the epoch that best.pt holds: by validation, or the last"
+    )
     patience: PositiveInt | None = Field(None, description="stop after so many epochs without a better validation loss")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     deterministic: bool = Field(True, description="the same bits from the same seed on CUDA too, at some cost in speed")
@@ -300,4 +325,10 @@ class Config(Section):
             raise ValueError(f"augment.{wrong[0]}: expected 0 with front_end.kind raw, which has no mel bands")
         if isinstance(self.model, MLPConfig) and self.model.norm == "batch" and self.training.batch_size == 1:
             raise ValueError("training.batch_size: expected 2 or more with model.norm batch, found 1")
+        if self.corpus.learn == "train+valid" and self.training.keep == "best":
+            raise ValueError(
+                "training.keep: expected last with corpus.learn train+valid, which leaves nothing to choose by"
+            )
+        if self.training.keep == "last" and self.training.patience is not None:
+            raise ValueError("training.patience: expected null with training.keep last, found a number")
         return self

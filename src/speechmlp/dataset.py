@@ -43,23 +43,22 @@ class SpokenLetters(Dataset[Item]):
     converts whole batches on the device.
     """
 
-    def __init__(self, packed: PackedCorpus, split: Split | None) -> None:
-        """Selects a split of a packed corpus.
+    def __init__(self, packed: PackedCorpus, *splits: Split) -> None:
+        """Selects splits of a packed corpus.
 
         Args:
             packed: the decoded corpus.
-            split: train, valid or test; None for every utterance.
+            splits: train, valid or test; none for every utterance.
 
         Raises:
-            UserError: the split holds no utterance.
+            UserError: the splits hold no utterance.
         """
-        chosen = [
-            index for index, utterance in enumerate(packed.utterances) if split is None or utterance.split == split
-        ]
+        chosen = [index for index, utterance in enumerate(packed.utterances) if not splits or utterance.split in splits]
         if not chosen:
             found = sorted({utterance.split or "none" for utterance in packed.utterances})
             raise UserError(
-                f"no utterance of the manifest is in split {split!r}; splits found: {', '.join(found)}; "
+                f"no utterance of the manifest is in split {' or '.join(map(repr, splits))}; "
+                f"splits found: {', '.join(found)}; "
                 "scripts/prepare_folder.py gives a manifest its splits, by speaker"
             )
         self.utterances: list[Utterance] = [packed.utterances[index] for index in chosen]
@@ -75,7 +74,7 @@ class SpokenLetters(Dataset[Item]):
         Raises:
             UserError: the manifest or a recording cannot be read, or the split is empty.
         """
-        return cls(open_packed(CorpusConfig(manifest=manifest, cache=cache)), split)
+        return cls(open_packed(CorpusConfig(manifest=manifest, cache=cache)), *([split] if split else []))
 
     @property
     def speakers(self) -> list[str]:

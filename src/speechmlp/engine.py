@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from speechmlp.config import TrainingConfig
 from speechmlp.dataset import DeviceCorpus, Sampler, num_batches
+from speechmlp.distillation import Teachers
 from speechmlp.errors import UserError
 from speechmlp.labels import NUM_LETTERS
 from speechmlp.models import SpeechClassifier
@@ -37,7 +38,8 @@ class EpochRecord:
         valid_loss: mean cross-entropy on the validation split after the epoch, in nats.
         valid_accuracy: on the validation split after the epoch.
         seconds: wall-clock time of the epoch with its validation.
-        best: whether this epoch is the best so far: highest validation accuracy, then lowest validation loss.
+        best: whether this epoch is the one to keep so far: highest validation accuracy, then lowest validation loss; or
+            every epoch, where the last is kept.
         stop: why training ends after this epoch; None where it goes on.
     """
 
@@ -140,6 +142,7 @@ def _train_epoch(
     sampler: Sampler,
     config: TrainingConfig,
     optimizer: torch.optim.Optimizer,
+    teachers: Teachers | None,
     epoch: int,
 ) -> tuple[float, float]:
     """Learns an epoch's utterances; returns the mean loss and the last learning rate."""
@@ -167,15 +170,15 @@ def _train_epoch(
         with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             logits = model.network(features)
         loss = F.cross_entropy(logits.float(), targets)
-        (loss + front_end_loss).backward()  # type: ignore[no-untyped-call]
+        sought = loss if teachers is None else teachers.loss(logits.float(), features, loss)
+        (sought + front_end_loss).backward()  # type: ignore[no-untyped-call]
         if config.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad_norm)
         optimizer.step()
         if average is not None:
             _update_average(average, model, config.ema, step)
-        total = total.to(loss.device) + loss.detach() * len(
-            batch.labels
-        )  # summed on the device: no waiting in the step
+        # Summed on the device: no waiting in the step.
+        total = total.to(loss.device) + loss.detach() * len(batch.labels)
     return total.item() / len(order), lr
 
 
@@ -187,6 +190,13 @@ def _stop_reason(config: TrainingConfig, epoch: int, train_loss: float, best_epo
     return f"all {config.epochs} epochs done" if epoch == config.epochs else None
 
 
+def kept_epoch(history: list[EpochRecord], config: TrainingConfig) -> EpochRecord | None:
+    """Returns the record of the epoch that is kept of those done; None where there is none."""
+    if config.keep == "last":
+        return history[-1] if history else None
+    return max(history, key=lambda record: (record.valid_accuracy, -record.valid_loss), default=None)
+
+
 def train(
     model: SpeechClassifier,
     average: SpeechClassifier | None,
@@ -196,33 +206,36 @@ def train(
     config: TrainingConfig,
     optimizer: torch.optim.Optimizer,
     history: list[EpochRecord],
+    teachers: Teachers | None = None,
 ) -> Iterator[EpochRecord]:
     """Trains after the epochs in `history`, and yields a record after each further epoch, until a reason to stop.
 
     Args:
         model: on the corpus's device; changed in place.
         average: the moving average of the model's weights, validated in its place; changed in place. None without
-        `ema`.
+            `ema`.
         corpus: the training utterances.
         sampler: which of them an epoch learns.
         valid: the validation split; never learnt from.
         config: the training section.
         optimizer: of the model's parameters.
         history: records of the epochs already done; empty for a new run. Not changed.
+        teachers: trained models to learn from beside the labels.
 
     Raises:
         UserError: the loss is no longer finite.
     """
-    best = max(history, key=lambda record: (record.valid_accuracy, -record.valid_loss), default=None)
+    best = kept_epoch(history, config)
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
-        train_loss, lr = _train_epoch(model, average, corpus, sampler, config, optimizer, epoch)
+        train_loss, lr = _train_epoch(model, average, corpus, sampler, config, optimizer, teachers, epoch)
         if not math.isfinite(train_loss):
             raise UserError(f"epoch {epoch}: the training loss is {train_loss}; a smaller training.optimizer.lr helps")
         logits, labels = predict(model if average is None else average, valid)
         valid_loss = F.cross_entropy(logits, labels).item()
         valid_accuracy = (logits.argmax(1) == labels).double().mean().item()
-        is_best = best is None or (valid_accuracy, -valid_loss) > (best.valid_accuracy, -best.valid_loss)
+        result = (valid_accuracy, -valid_loss)
+        is_best = config.keep == "last" or best is None or result > (best.valid_accuracy, -best.valid_loss)
         best_epoch = epoch if is_best or best is None else best.epoch
         record = EpochRecord(
             epoch=epoch,

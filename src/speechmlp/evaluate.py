@@ -67,7 +67,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.split and not has_splits:
         raise UserError(f"{config.corpus.manifest}: has no splits; leave --split out to evaluate all of it")
     split: Split | None = (arguments.split or "test") if has_splits else None
-    utterances = SpokenLetters(packed, split)
+    utterances = SpokenLetters(packed, *([split] if split else []))
     logits, labels = predict(checkpoint.model.to(device), utterances.heard(arguments.condition, device))
     scores = score(logits, labels, utterances.speakers)
 

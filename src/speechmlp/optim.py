@@ -7,13 +7,68 @@ from typing import Any
 import torch
 from torch import nn
 
-from speechmlp.config import AdamConfig, AdamWConfig, ConstantConfig, CosineConfig, OneCycleConfig, SGDConfig
+from speechmlp.config import (
+    AdamConfig,
+    AdamWConfig,
+    ConstantConfig,
+    CosineConfig,
+    MuonConfig,
+    OneCycleConfig,
+    SGDConfig,
+)
 
 Schedule = ConstantConfig | CosineConfig | OneCycleConfig
 
 
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon for matrices, AdamW for everything else, as one optimizer.
+
+    Muon (Jordan, 2024) replaces a matrix's momentum by the nearest orthogonal matrix; its step is scaled to AdamW's
+    usual size (Liu et al., 2025), so that one learning rate serves both.
+    """
+
+    def __init__(self, config: MuonConfig, groups: list[dict[str, Any]]) -> None:
+        """Shares the groups out: those with weight decay are matrices.
+
+        Args:
+            config: learning rate, momenta and decay.
+            groups: of parameters; those without a `weight_decay` of their own are matrices.
+        """
+        matrices = [parameter for group in groups if "weight_decay" not in group for parameter in group["params"]]
+        others = [group for group in groups if "weight_decay" in group]
+        self._muon = torch.optim.Muon(
+            matrices,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        self._adamw = torch.optim.AdamW(others, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+        super().__init__(self._muon.param_groups + self._adamw.param_groups, {})
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        # The same objects, so that a new learning rate reaches both.
+        self.param_groups = self._muon.param_groups + self._adamw.param_groups
+
+    def step(self) -> None:  # type: ignore[override]
+        """Updates the parameters from their gradients."""
+        self._muon.step()  # type: ignore[no-untyped-call]
+        self._adamw.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state of both."""
+        return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the state of both."""
+        self._muon.load_state_dict(state_dict["muon"])
+        self._adamw.load_state_dict(state_dict["adamw"])
+        self._share_groups()
+
+
 def build_optimizer(
-    config: AdamConfig | AdamWConfig | SGDConfig, parameters: Iterable[nn.Parameter]
+    config: AdamConfig | AdamWConfig | MuonConfig | SGDConfig, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
     """Returns the configured optimizer; its update is fused into one kernel for all parameters.
 
@@ -33,6 +88,8 @@ def build_optimizer(
             weight_decay=config.weight_decay,
             fused=True,
         )
+    if isinstance(config, MuonConfig):
+        return MuonAdamW(config, groups)
     kind = torch.optim.AdamW if isinstance(config, AdamWConfig) else torch.optim.Adam
     return kind(
         groups,

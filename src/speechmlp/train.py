@@ -35,7 +35,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     from speechmlp.checkpoint import load_checkpoint, save_checkpoint
     from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters
-    from speechmlp.engine import EpochRecord, fit_normalizer, make_deterministic, select_device, train
+    from speechmlp.distillation import Teachers, same_features
+    from speechmlp.engine import EpochRecord, fit_normalizer, kept_epoch, make_deterministic, select_device, train
     from speechmlp.models import SpeechClassifier
     from speechmlp.optim import build_optimizer
     from speechmlp.packing import open_packed
@@ -56,7 +57,8 @@ def _train(arguments: argparse.Namespace) -> int:
         make_deterministic(device)
 
     packed = open_packed(config.corpus)
-    validation, main = SpokenLetters(packed, "valid"), SpokenLetters(packed, "train")
+    validation = SpokenLetters(packed, "valid")
+    main = SpokenLetters(packed, *(("train", "valid") if config.corpus.learn == "train+valid" else ("train",)))
     mixed = [
         SpokenLetters(open_packed(config.corpus.model_copy(update={"manifest": mix.manifest})), "train")
         for mix in config.corpus.mix
@@ -71,15 +73,24 @@ def _train(arguments: argparse.Namespace) -> int:
     optimizer = build_optimizer(config.training.optimizer, model.parameters())
     if last is None:
         fit_normalizer(model, corpus)
+    teachers = None
+    if distill := config.training.distill:
+        trained = [load_checkpoint(path) for path in distill.teachers]
+        for path, teacher in zip(distill.teachers, trained, strict=True):
+            if not same_features(teacher.config, config):
+                raise UserError(
+                    f"{path}: its front end reads other features; expected the front_end of this configuration"
+                )
+        teachers = Teachers(distill, [teacher.model.to(device) for teacher in trained])
     average = copy.deepcopy(model).eval() if config.training.ema else None
     if last is None:
         run = create_run(config, Path(arguments.config).stem)
     else:
         run = Path(arguments.resume)
         try:
-            kept = last.training or {}
-            model.load_state_dict(kept["model"] or last.model.state_dict())
-            optimizer.load_state_dict(kept["optimizer"])
+            state = last.training or {}
+            model.load_state_dict(state["model"] or last.model.state_dict())
+            optimizer.load_state_dict(state["optimizer"])
             if average is not None:
                 average.load_state_dict(last.model.state_dict())
         except (RuntimeError, ValueError, KeyError) as error:
@@ -94,14 +105,12 @@ def _train(arguments: argparse.Namespace) -> int:
         print(f"Mixed in: {mix.manifest}: {mix.weight:g} for each of them, out of {len(letters)}")
     print(f"Model: {model.num_parameters():,} parameters on {device}")
     print(f"Run: {run}", flush=True)
-    best = None
     used = model if average is None else average
-    for record in train(model, average, corpus, sampler, valid, config.training, optimizer, history):
+    for record in train(model, average, corpus, sampler, valid, config.training, optimizer, history, teachers):
         history.append(record)
         learnt = None if average is None else model.state_dict()
         save_checkpoint(run / LAST, config, used, history, {"optimizer": optimizer.state_dict(), "model": learnt})
         if record.best:
-            best = record
             save_checkpoint(run / BEST, config, used, history)
         write_metrics(run, history)
         tqdm.write(
@@ -112,8 +121,12 @@ def _train(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
         if record.stop:
             print(f"Stopped: {record.stop}")
-    best = best or max(history, key=lambda record: (record.valid_accuracy, -record.valid_loss))
-    print(f"Best: {100 * best.valid_accuracy:.2f}% of the validation letters, epoch {best.epoch}, {run / BEST}")
+    kept = kept_epoch(history, config.training)
+    if kept is not None:
+        learnt_too = ", which were learnt too" if config.corpus.learn == "train+valid" else ""
+        which = config.training.keep.capitalize()
+        share = f"{100 * kept.valid_accuracy:.2f}% of the validation letters{learnt_too}"
+        print(f"{which}: {share}, epoch {kept.epoch}, {run / BEST}")
     return 0
 
 
