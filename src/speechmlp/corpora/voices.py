@@ -1,0 +1,220 @@
+"""Letters by synthesisers made from recordings of people, who sound more natural than eSpeak NG and are fewer.
+
+Three sources, all small enough to come in packages: Hibari (a neural voice), SVOX Pico (two voices) and Flite (the
+program, four voices of CMU Arctic and its forerunner). Each voice speaks as several speakers of their own pitch and
+tempo.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from speechmlp.corpora.files import MANIFEST, new_corpus
+from speechmlp.errors import UserError
+from speechmlp.labels import LETTERS
+from speechmlp.manifest import Utterance, read_manifest, write_manifest
+
+Speak = Callable[[str, "Speaker", float], tuple[NDArray[np.float32], int]]
+"""Letter, speaker, tempo -> samples [T] and their rate in Hz."""
+
+VOICES = {
+    "hibari": ("heart",),
+    "pico": ("en-US", "en-GB"),
+    "flite": ("kal16", "awb", "rms", "slt"),
+}
+"""Engine -> its voices."""
+FLITE_PITCH = {"kal16": 105.0, "awb": 125.0, "rms": 100.0, "slt": 170.0}
+"""Mean fundamental frequency of the voice, Hz."""
+PRONUNCIATIONS = {
+    "A": ("ˈA", "ey"),
+    "B": ("bˈi", "b iy"),
+    "C": ("sˈi", "s iy"),
+    "D": ("dˈi", "d iy"),
+    "E": ("ˈi", "iy"),
+    "F": ("ˈɛf", "eh f"),
+    "G": ("ʤˈi", "jh iy"),
+    "H": ("ˈAʧ", "ey ch"),
+    "I": ("ˈI", "ay"),
+    "J": ("ʤˈA", "jh ey"),
+    "K": ("kˈA", "k ey"),
+    "L": ("ˈɛl", "eh l"),
+    "M": ("ˈɛm", "eh m"),
+    "N": ("ˈɛn", "eh n"),
+    "O": ("ˈO", "ow"),
+    "P": ("pˈi", "p iy"),
+    "Q": ("kjˈu", "k y uw"),
+    "R": ("ˈɑɹ", "aa r"),
+    "S": ("ˈɛs", "eh s"),
+    "T": ("tˈi", "t iy"),
+    "U": ("jˈu", "y uw"),
+    "V": ("vˈi", "v iy"),
+    "W": ("dˈʌbᵊlju", "d ah b ax l y uw"),
+    "X": ("ˈɛks", "eh k s"),
+    "Y": ("wˈI", "w ay"),
+    "Z": ("zˈi", "z iy"),
+}
+"""Letter -> phonemes of Misaki, which Hibari speaks (A, I and O are the diphthongs of day, my and go), and Flite's.
+
+Text would be read as an article, and Z as zed.
+"""
+SILENCE = 1e-5
+"""Of the loudest 10 ms: what is quieter before and after the letter is cut off."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A voice at a pitch and tempo of its own, as factors of the voice's usual ones; seed is that of its takes."""
+
+    engine: str
+    voice: str
+    number: int
+    pitch: float
+    tempo: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Names the speaker."""
+        return f"{self.engine}-{self.voice}-{self.number}"
+
+
+def _hibari() -> Speak:
+    try:
+        from hibari import Hibari
+    except ImportError as error:
+        raise UserError(
+            "Hibari is not installed; install it: python -m pip install 'speechmlp[voices]', "
+            "or leave it out: --engines pico flite"
+        ) from error
+    voice = Hibari()
+
+    def speak(letter: str, speaker: Speaker, tempo: float) -> tuple[NDArray[np.float32], int]:
+        samples = voice.from_phonemes(
+            f"{PRONUNCIATIONS[letter][0]}.", speed=min(2.0, max(0.5, tempo)), seed=speaker.seed
+        )
+        return np.asarray(samples, np.float32), 24_000
+
+    return speak
+
+
+def _pico() -> Speak:
+    try:
+        from py_nanotts import NanoTTS
+    except ImportError as error:
+        raise UserError(
+            "SVOX Pico is not installed; install it: python -m pip install 'speechmlp[voices]', "
+            "or leave it out: --engines hibari flite"
+        ) from error
+    voice = NanoTTS()  # reads memory that it has not set: a few letters differ slightly from process to process
+
+    def speak(letter: str, speaker: Speaker, tempo: float) -> tuple[NDArray[np.float32], int]:
+        # Pico reads single letters by their names; with phonemes it speaks them as short as within a word.
+        text = "zee." if letter == "Z" else f"{letter}."
+        data = voice.speak(text, voice=speaker.voice, speed=tempo, pitch=speaker.pitch)
+        return np.frombuffer(data, np.int16).astype(np.float32) / np.float32(32768), 16_000
+
+    return speak
+
+
+def _flite() -> Speak:
+    program = shutil.which("flite")
+    if program is None:
+        raise UserError(
+            "the program flite is not on the path; install it (Debian and Ubuntu: apt install flite), "
+            "or leave it out: --engines hibari pico"
+        )
+
+    def speak(letter: str, speaker: Speaker, tempo: float) -> tuple[NDArray[np.float32], int]:
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "letter.wav"
+            pitch = FLITE_PITCH[speaker.voice] * speaker.pitch
+            settings = ["--setf", f"duration_stretch={1.2 / tempo}", "--setf", f"int_f0_target_mean={pitch}"]
+            phones = f"pau {PRONUNCIATIONS[letter][1]} pau"
+            command = [program, "-voice", speaker.voice, *settings, "-p", phones, "-o", str(target)]
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            if result.returncode or not target.exists():
+                raise UserError(f"flite cannot speak {letter} as {speaker.voice}: {result.stderr.strip()}")
+            samples, rate = soundfile.read(target, dtype="float32")
+        return samples, rate
+
+    return speak
+
+
+ENGINES: dict[str, Callable[[], Speak]] = {"hibari": _hibari, "pico": _pico, "flite": _flite}
+
+
+def trim(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """Returns samples [T] without the silence before and after, 10 ms of it kept, at half of full scale."""
+    frame = rate // 100
+    energy = np.convolve(samples**2, np.ones(frame) / frame, "same")
+    loud = np.flatnonzero(energy > SILENCE * energy.max())
+    if not loud.size:
+        raise UserError("a synthesiser spoke nothing but silence")
+    kept = samples[max(0, loud[0] - frame) : loud[-1] + frame]
+    scaled: NDArray[np.float32] = (kept * (0.5 / np.abs(kept).max())).astype(np.float32)
+    return scaled
+
+
+def draw_speakers(engines: list[str], per_voice: int, seed: int) -> list[Speaker]:
+    """Returns the speakers of the engines' voices: pitch and tempo within a third of the voice's own."""
+    random = np.random.default_rng(seed)
+    return [
+        Speaker(
+            engine,
+            voice,
+            number,
+            pitch=float(np.exp(random.uniform(-0.3, 0.3))),
+            tempo=float(np.exp(random.uniform(-0.3, 0.2))),
+            seed=int(random.integers(2**31)),
+        )
+        for engine in engines
+        for voice in VOICES[engine]
+        for number in range(per_voice)
+    ]
+
+
+def prepare_voices(
+    output: str | Path, engines: list[str], per_voice: int = 5, takes: int = 2, seed: int = 0
+) -> list[Utterance]:
+    """Makes the corpus and its manifest, all of it training split: voices are too few to hold some out.
+
+    Args:
+        output: the corpus's folder; replaced when it holds an earlier corpus.
+        engines: which of `VOICES`.
+        per_voice: speakers of each voice.
+        takes: recordings of each letter by each speaker.
+        seed: decides pitch and tempo.
+
+    Returns:
+        The utterances.
+
+    Raises:
+        UserError: a synthesiser is missing or fails, or the folder cannot be written.
+    """
+    if per_voice < 1 or takes < 1 or seed < 0:
+        raise UserError("expected 1 or more speakers and takes, and a seed of 0 or more")
+    speakers = draw_speakers(engines, per_voice, seed)
+    speak = {engine: ENGINES[engine]() for engine in engines}
+    utterances: list[Utterance] = []
+    with new_corpus(output) as folder:
+        for speaker in tqdm(speakers, "speaking", unit=" speakers", disable=None):
+            random = np.random.default_rng(speaker.seed)
+            place = folder / "wav" / speaker.name
+            place.mkdir(parents=True)
+            for letter in LETTERS:
+                for take in range(takes):
+                    tempo = speaker.tempo * float(random.uniform(0.85, 1.15))
+                    samples, rate = speak[speaker.engine](letter, speaker, tempo)
+                    path = place / f"{letter}{take}.wav"
+                    soundfile.write(path, trim(samples, rate), rate, subtype="PCM_16")
+                    utterances.append(Utterance(path, letter, speaker.name, "train"))
+        write_manifest(folder / MANIFEST, utterances)
+    return read_manifest(Path(output) / MANIFEST)
