@@ -83,6 +83,18 @@ def test_noise_comes_at_the_stated_level(letters: torch.Tensor, snr: float, kind
     assert abs(float(measured.median()) - snr) < 2
 
 
+def test_babble_is_a_few_others_or_many() -> None:
+    energy = torch.zeros(64, 101, 40)
+    energy[:, 40:60] = 1.0 + torch.rand(64, 20, 40)
+    torch.manual_seed(0)
+    babble = Augment._babble(energy)
+    assert torch.allclose(babble.mean((1, 2)), torch.ones(64), atol=1e-4)
+    filled = (babble.amax(2) > 0.2).double().mean(1)  # share of the second in which somebody speaks
+    assert filled.min() < 0.75
+    assert filled.max() == 1.0
+    assert torch.equal(energy[:, :40], torch.zeros(64, 40, 40))  # what is learnt stays as it was
+
+
 def test_noise_hits_the_stated_share(letters: torch.Tensor) -> None:
     many = letters.repeat(16, 1)
     touched = (energy(many, noise=0.25, snr=(10.0, 10.0)) - SPECTRUM(many)).abs().amax((1, 2)) > 0

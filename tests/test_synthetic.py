@@ -68,7 +68,7 @@ def test_impossible_settings_are_told(tmp_path: Path, wrong: dict[str, int]) -> 
 
 def test_a_folder_that_is_not_a_corpus_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="exists and is not a corpus"):
+    with pytest.raises(UserError, match="exists and is not an earlier one"):
         prepare_synthetic(tmp_path, 10)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -103,7 +103,7 @@ class Augment(nn.Module):
 
     def _add_noise(self, energy: Tensor) -> Tensor:
         """Adds noise of a random colour, babble of other utterances, and a recorder's floor, at drawn levels."""
-        config, (count, frames, bands) = self.config, energy.shape
+        config, (count, _, bands) = self.config, energy.shape
         if not (config.noise or config.babble or config.floor):
             return energy
         loud = energy.sum(2) > 1e-3 * energy.sum(2).amax(1, keepdim=True)
@@ -125,16 +125,32 @@ class Augment(nn.Module):
             colour = (colour / colour.mean(1, keepdim=True))[:, None]
             noisy = noisy + level * colour * cells * self._noise_level(count, config.noise, config.snr, energy)
         if config.babble:
-            babble = torch.zeros_like(energy)
-            for _ in range(7):
-                others = torch.randperm(count, device=energy.device)
-                babble += energy[others].roll(int(torch.randint(frames, ())), 1)
-            babble = babble / babble.mean((1, 2), keepdim=True).clamp_min(1e-12)
+            babble = self._babble(energy)
             noisy = noisy + babble * level * self._noise_level(count, config.babble, config.babble_snr, energy)
         if config.floor:
             peak = noisy.amax((1, 2), keepdim=True)
             noisy = noisy + peak * cells.roll(1, 0) * self._noise_level(count, config.floor, (30.0, 60.0), energy)
         return noisy
+
+    @staticmethod
+    def _babble(energy: Tensor) -> Tensor:
+        """Returns for each utterance 4, 8, 16 or 32 others at places of their own, with a mean power of one.
+
+        A few others are a neighbour, many a canteen. Each doubling adds to every sum that of another utterance, moved.
+        """
+        count, frames, _ = energy.shape
+
+        def others(sums: Tensor) -> Tensor:
+            order = torch.randperm(count, device=energy.device)
+            return sums[order].roll(int(torch.randint(frames, ())), 1)
+
+        sums = others(energy / energy.mean((1, 2), keepdim=True).clamp_min(1e-12))
+        sums = babble = sums + others(sums)
+        doublings = torch.randint(4, (count, 1, 1), device=energy.device)
+        for doubling in range(4):
+            sums = sums + others(sums)
+            babble = torch.where(doublings == doubling, sums, babble)
+        return babble / babble.mean((1, 2), keepdim=True).clamp_min(1e-12)
 
     @staticmethod
     def _noise_level(count: int, share: float, snr: tuple[float, float], like: Tensor) -> Tensor:

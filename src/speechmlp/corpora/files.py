@@ -21,17 +21,21 @@ CHUNK = 1 << 16
 
 
 @contextmanager
-def new_corpus(folder: str | Path) -> Iterator[Path]:
+def new_corpus(folder: str | Path, mark: str = MANIFEST) -> Iterator[Path]:
     """Gives an empty folder beside `folder` that takes its place when all went well, and vanishes otherwise.
 
+    Args:
+        folder: replaced where it is empty or holds an earlier one.
+        mark: the file by which an earlier one is known.
+
     Raises:
-        UserError: `folder` holds something that is not a corpus, or cannot be written.
+        UserError: `folder` holds something else, or cannot be written.
     """
     folder = Path(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     try:
-        if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).exists() or not any(folder.iterdir()))):
-            raise UserError(f"{folder}: exists and is not a corpus (it has no {MANIFEST}); name another --output")
+        if folder.exists() and not (folder.is_dir() and ((folder / mark).exists() or not any(folder.iterdir()))):
+            raise UserError(f"{folder}: exists and is not an earlier one (it has no {mark}); name another --output")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     except OSError as error:
