@@ -116,7 +116,7 @@ def _train(arguments: argparse.Namespace) -> int:
         tqdm.write(
             f"epoch {record.epoch}/{config.training.epochs}  train loss {record.train_loss:.4f}  "
             f"valid loss {record.valid_loss:.4f}  valid accuracy {100 * record.valid_accuracy:.2f}%"
-            f"{'  best' if record.best else ''}"
+            f"{'  best' if record.best and config.training.keep == 'best' else ''}"
         )
         sys.stdout.flush()
         if record.stop:
