@@ -2,7 +2,6 @@
 """Evaluates the peer: PocketSphinx with its US English model and a grammar of the 26 letters, as `evaluate` does."""
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,8 @@ from speechmlp.labels import CONDITIONS, LETTERS, label_of
 from speechmlp.metrics import score
 from speechmlp.packing import FULL_SCALE, open_packed
 from speechmlp.report import format_scores
+from speechmlp.runlog import write_text
+from speechmlp.scores import Evaluation
 
 PRONUNCIATIONS = """A EY|B B IY|C S IY|D D IY|E IY|F EH F|G JH IY|H EY CH|I AY|J JH EY|K K EY|L EH L|M EH M|N EH N|O OW
 P P IY|Q K Y UW|R AA R|S EH S|T T IY|U Y UW|V V IY|W D AH B AH L Y UW|X EH K S|Y W AY|Z Z IY|Z(2) Z EH D"""
@@ -63,11 +64,19 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 logits[index, label_of(word)] = 1.0
             else:  # nothing recognised: counted as wrong
                 logits[index, (int(letters.labels[index]) + 1) % len(LETTERS)] = 1.0
-    scores = score(logits, letters.labels, letters.speakers)
+    scores = score(logits, letters.labels, letters.speakers, ranked=False)
     print(format_scores(scores))
     if arguments.json:
-        content = {"checkpoint": "PocketSphinx", "condition": arguments.condition, **scores.to_json(), "loss": None}
-        Path(arguments.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        evaluation = Evaluation(
+            checkpoint="PocketSphinx",
+            manifest=arguments.manifest,
+            split=arguments.split,
+            condition=arguments.condition,
+            temperature=1.0,
+            left_out=len(packed.skipped),
+            scores=scores,
+        )
+        write_text(Path(arguments.json), evaluation.model_dump_json(indent=2) + "\n")
     return 0
 
 

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Writes configs/schema.json, with which editors complete and check configuration files."""
+"""Writes configs/schema.json, with which editors check configuration files, and docs/evaluation.schema.json."""
 
 import json
 from pathlib import Path
 
 from speechmlp.config import Config
+from speechmlp.scores import Evaluation
 
 if __name__ == "__main__":
-    target = Path(__file__).resolve().parents[1] / "configs" / "schema.json"
-    target.write_text(json.dumps(Config.model_json_schema(), indent=2) + "\n", encoding="utf-8")
-    print(target)
+    root = Path(__file__).resolve().parents[1]
+    for model, name in ((Config, "configs/schema.json"), (Evaluation, "docs/evaluation.schema.json")):
+        (root / name).write_text(json.dumps(model.model_json_schema(), indent=2) + "\n", encoding="utf-8")
+        print(root / name)

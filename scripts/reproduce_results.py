@@ -19,6 +19,7 @@ from tqdm import tqdm
 from speechmlp.errors import UserError, run_command
 from speechmlp.lab import Job, finish
 from speechmlp.labels import CONDITIONS
+from speechmlp.scores import Evaluation, Scores
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = Path("runs") / "results"
@@ -47,7 +48,7 @@ def _run(*command: str | Path) -> None:
         raise UserError(f"{' '.join(arguments[1:])}: {result.stderr.strip() or f'exit status {result.returncode}'}")
 
 
-def _scores(name: str, seed: int, condition: str, voices: str | None) -> dict[str, Any]:
+def _scores(name: str, seed: int, condition: str, voices: str | None) -> Scores:
     """Returns the scores of a run on AN4's test speakers in a condition, or on every utterance of `voices`."""
     target = RUNS / f"{name}-seed{seed}-{'voices' if voices else condition}.json"
     if not target.exists():
@@ -58,8 +59,7 @@ def _scores(name: str, seed: int, condition: str, voices: str | None) -> dict[st
         else:
             job = Job(f"configs/{name}.yaml", (*ROWS[name][1], f"training.seed={seed}"), RUNS / f"{name}-seed{seed}")
             _run("-m", "speechmlp.evaluate", "--checkpoint", finish(job) / "best.pt", *how)
-    content: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
-    return content
+    return Evaluation.model_validate_json(target.read_text(encoding="utf-8")).scores
 
 
 def _mean_std(values: list[float]) -> list[float]:
@@ -76,14 +76,14 @@ def summarise(name: str, seeds: int, voices: str | None, old: dict[str, Any]) ->
     row: dict[str, Any] = {
         "what": ROWS[name][0],
         "seeds": seeds,
-        "interval": [clean[0]["interval"]["low"], clean[0]["interval"]["high"]],
-        "e_set": _mean_std([score["e_set_accuracy"] for score in clean]),
+        "interval": [clean[0].accuracy.low, clean[0].accuracy.high],
+        "e_set": _mean_std([scores.e_set.value for scores in clean if scores.e_set is not None]),
         "voices": old.get("voices"),
     }
     for condition in CONDITIONS:
-        row[condition] = _mean_std([results[seed, condition]["accuracy"] for seed in range(seeds)])
+        row[condition] = _mean_std([results[seed, condition].accuracy.value for seed in range(seeds)])
     if voices:
-        row["voices"] = _mean_std([_scores(name, seed, "clean", voices)["accuracy"] for seed in range(seeds)])
+        row["voices"] = _mean_std([_scores(name, seed, "clean", voices).accuracy.value for seed in range(seeds)])
     return row
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from speechmlp.scores import Evaluation
 from tests.conftest import ROOT, Run
 
 SMALL = ["training.epochs=3", "model.hidden=[32]", "device=cpu"]
@@ -40,15 +41,20 @@ def test_train_and_evaluate(quickstart: list[str], run_python: Run, tmp_path: Pa
     accuracy = re.search(r"^Accuracy: ([\d.]+)% \(95% interval", evaluated.stdout, re.M)
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert accuracy is not None
-    assert float(accuracy[1]) == pytest.approx(100 * scores["accuracy"], abs=0.005)
-    assert scores["accuracy"] > 0.15  # chance is 0.04
-    assert scores["num_utterances"] == sum(map(sum, scores["confusion"]["counts"])) == 2 * 26
+    found = scores["scores"]
+    assert float(accuracy[1]) == pytest.approx(100 * found["accuracy"]["value"], abs=0.005)
+    assert found["accuracy"]["value"] > 0.15  # chance is 0.04
+    assert found["num_utterances"] == sum(map(sum, found["confusion"])) == 2 * 26
     assert scores["split"] == "test"
+    assert Evaluation.model_validate(scores).temperature != 1.0
+    assert f"Temperature: {scores['temperature']:.3f}, fitted" in trained.stdout
 
     valid = run_python(*EVALUATE, "--checkpoint", run / "best.pt", "--split", "valid", "--json", "valid.json")
     assert valid.returncode == 0, valid.stderr
     best = max(records, key=lambda record: (record["valid_accuracy"], -record["valid_loss"]))
-    assert json.loads((tmp_path / "valid.json").read_text())["accuracy"] == pytest.approx(best["valid_accuracy"])
+    assert json.loads((tmp_path / "valid.json").read_text())["scores"]["accuracy"]["value"] == pytest.approx(
+        best["valid_accuracy"]
+    )
     assert f"epoch {best['epoch']}" in valid.stdout
 
     again = run_python(*quickstart, "training.epochs=1")

@@ -13,6 +13,7 @@ from speechmlp.config_file import load_config
 from speechmlp.labels import NUM_LETTERS
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
+from speechmlp.scores import Evaluation
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -55,5 +56,5 @@ def test_seed_yaml_is_the_textbook_example() -> None:
 
 
 def test_schema_is_fresh() -> None:
-    schema = json.loads((ROOT / "configs" / "schema.json").read_text())
-    assert schema == Config.model_json_schema(), "run scripts/make_schema.py"
+    for model, name in ((Config, "configs/schema.json"), (Evaluation, "docs/evaluation.schema.json")):
+        assert json.loads((ROOT / name).read_text()) == model.model_json_schema(), "run scripts/make_schema.py"

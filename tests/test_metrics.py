@@ -1,13 +1,12 @@
 import json
 import math
 
-import numpy as np
 import pytest
-import scipy.stats
 import torch
 
 from speechmlp.labels import LETTERS, label_of
-from speechmlp.metrics import _t_quantile, accuracy_interval, score
+from speechmlp.metrics import COVERAGES, coverage_curve, fit_temperature, reliability_bins, score
+from speechmlp.scores import Scores
 
 
 def logits_for(recognised: str) -> torch.Tensor:
@@ -20,66 +19,129 @@ def labels_for(spoken: str) -> torch.Tensor:
 
 def test_scores_of_a_small_example() -> None:
     scores = score(logits_for("ABDDX"), labels_for("ABBDA"), ["s1", "s1", "s2", "s2", "s2"])
-    assert scores.accuracy == 3 / 5
-    assert scores.e_set_accuracy == 2 / 3
+    assert scores.accuracy.value == 3 / 5
+    assert scores.e_set is not None
+    assert scores.e_set.value == 2 / 3
     assert (scores.num_utterances, scores.num_speakers) == (5, 2)
-    assert scores.letter_accuracy() == {"A": (1, 2), "B": (1, 2), "D": (1, 1)}
+    a, b, x = (scores.letters[label_of(letter)] for letter in "ABX")
+    assert (a.right, a.spoken, a.recognised) == (1, 2, 1)
+    assert a.recall is not None
+    assert a.recall.value == 1 / 2
+    assert a.precision is not None
+    assert a.precision.value == 1.0
+    assert (b.right, b.spoken, b.recognised) == (1, 2, 1)
+    assert x.recall is None
+    assert x.precision is not None
+    assert x.precision.value == 0.0
+    assert scores.macro_recall.value == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
     assert set(scores.confusions()) == {("B", "D", 1), ("A", "X", 1)}
-    assert int(scores.confusion.sum()) == 5
+    assert sum(map(sum, scores.confusion)) == 5
     right, wrong = math.log(1 + 25 * math.exp(-5)), 5 + math.log(1 + 25 * math.exp(-5))
-    assert math.isclose(scores.loss, (3 * right + 2 * wrong) / 5, rel_tol=1e-6)
-    assert json.loads(json.dumps(scores.to_json()))["letters"]["A"] == {"recognised": 1, "spoken": 2}
+    assert scores.loss is not None
+    assert math.isclose(scores.loss.value, (3 * right + 2 * wrong) / 5, rel_tol=1e-6)
+    assert Scores.model_validate_json(scores.model_dump_json()) == scores
+    assert json.loads(scores.model_dump_json())["letters"][0]["letter"] == "A"
 
 
-def test_no_letter_of_the_e_set() -> None:
-    assert score(logits_for("AF"), labels_for("AF"), ["x", "y"]).e_set_accuracy is None
+def test_groups_of_letters_that_do_not_occur() -> None:
+    scores = score(logits_for("AF"), labels_for("AF"), ["x", "y"])
+    assert scores.e_set is None
+    assert scores.m_n is None
 
 
 def test_chance_is_one_in_26() -> None:
     labels = torch.arange(26).repeat(100)
     scores = score(torch.zeros(2600, 26), labels, ["x"] * 2600)
-    assert math.isclose(scores.accuracy, 1 / 26)
-    assert math.isclose(scores.loss, math.log(26), rel_tol=1e-6)
-    assert len(scores.letter_accuracy()) == len(LETTERS)
+    assert math.isclose(scores.accuracy.value, 1 / 26)
+    assert math.isclose(scores.macro_recall.value, 1 / 26)
+    assert scores.loss is not None
+    assert math.isclose(scores.loss.value, math.log(26), rel_tol=1e-6)
+    assert [letter.spoken for letter in scores.letters] == [100] * len(LETTERS)
 
 
-@pytest.mark.parametrize("freedom", [2, 5, 9, 30, 1000])
-def test_t_quantiles_agree_with_scipy(freedom: int) -> None:
-    tolerance = 0.05 if freedom == 2 else 2e-3
-    assert math.isclose(_t_quantile(0.025, freedom), scipy.stats.t.ppf(0.025, freedom), rel_tol=tolerance)
+def test_the_third_letter_counts_for_top_3_only() -> None:
+    logits = torch.zeros(4, 26)
+    logits[:, 3], logits[:, 2], logits[:, 1] = 3.0, 2.0, 1.0
+    scores = score(logits, torch.tensor([3, 2, 1, 0]), ["x", "y", "x", "y"])
+    assert scores.accuracy.value == 1 / 4
+    assert scores.top3 is not None
+    assert scores.top3.value == 3 / 4
 
 
-def test_one_speaker_gets_wilsons_interval() -> None:
-    correct = torch.tensor([True] * 8 + [False] * 2)
-    interval = accuracy_interval(correct, ["x"] * 10)
-    expected = scipy.stats.binomtest(8, 10).proportion_ci(method="wilson")
-    assert math.isclose(interval.low, expected.low, rel_tol=1e-9)
-    assert math.isclose(interval.high, expected.high, rel_tol=1e-9)
-    assert "Wilson" in interval.method
+def test_a_classifier_of_letters_only_has_no_probabilities() -> None:
+    scores = score(logits_for("AB"), labels_for("AB"), ["x", "y"], ranked=False)
+    assert (scores.top3, scores.loss, scores.calibration_error) == (None, None, None)
+    assert (scores.reliability, scores.coverage) == ((), ())
+    assert scores.accuracy.value == 1.0
 
 
-def test_all_right_is_not_certainty() -> None:
-    interval = accuracy_interval(torch.ones(40, dtype=torch.bool), [f"s{number % 4}" for number in range(40)])
-    assert interval.high == pytest.approx(1.0)
-    assert 0.85 < interval.low < 0.95
+def overconfident(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits whose true temperature is 2.5: labels are drawn from their softmax at that temperature."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 6 * torch.randn(count, 26, generator=generator)
+    return logits, torch.multinomial((logits / 2.5).softmax(1), 1, generator=generator)[:, 0]
 
 
-def test_speakers_widen_the_interval() -> None:
-    speakers = [f"s{number // 40}" for number in range(400)]
-    by_speaker = torch.tensor([number // 40 < 5 for number in range(400)])  # half of the speakers always right
-    mixed = torch.tensor([number % 2 == 0 for number in range(400)])
-    wide, narrow = accuracy_interval(by_speaker, speakers), accuracy_interval(mixed, speakers)
-    assert wide.high - wide.low > 0.5
-    assert narrow.high - narrow.low < 0.02
+def test_the_fitted_temperature_is_the_true_one() -> None:
+    assert fit_temperature(*overconfident(20_000)) == pytest.approx(2.5, rel=0.03)
 
 
-def test_intervals_cover_what_they_promise() -> None:
-    """Ten speakers of 40 letters whose own accuracies vary, like AN4's test: about 95 % of intervals hold the truth."""
-    random = np.random.default_rng(0)
-    truth, hits, trials = 0.9, 0, 200
-    for _ in range(trials):
-        ability = random.beta(truth * 30, (1 - truth) * 30, size=10)
-        correct = torch.from_numpy(random.random((10, 40)) < ability[:, None]).flatten()
-        interval = accuracy_interval(correct, [f"s{number // 40}" for number in range(400)])
-        hits += interval.low <= truth <= interval.high
-    assert 0.91 <= hits / trials <= 0.985, hits / trials
+def test_calibration_error_is_what_temperature_cures() -> None:
+    logits, labels = overconfident(4000)
+    speakers = [f"s{number % 20}" for number in range(4000)]
+    before, after = (score(logits, labels, speakers, temperature=t) for t in (1.0, 2.5))
+    assert before.calibration_error is not None
+    assert after.calibration_error is not None
+    assert before.calibration_error.value > 0.1
+    assert after.calibration_error.value < 0.03
+    assert before.accuracy == after.accuracy
+
+
+def test_calibration_error_by_hand() -> None:
+    logits = torch.full((10, 26), -50.0)
+    logits[:, 0] = math.log(0.8)
+    logits[:, 1] = math.log(0.2)
+    labels = torch.tensor([0] * 6 + [1] * 4)  # says 80 %, is right in 60 %
+    scores = score(logits, labels, ["x"] * 5 + ["y"] * 5)
+    assert scores.calibration_error is not None
+    assert scores.calibration_error.value == pytest.approx(0.2)
+    (filled,) = [place for place in scores.reliability if place.count]
+    assert (filled.count, filled.accuracy) == (10, 0.6)
+    assert filled.probability == pytest.approx(0.8)
+    assert filled.low <= 0.8 < filled.high
+
+
+def test_bins_cover_zero_to_one() -> None:
+    bins = reliability_bins(torch.tensor([0.0, 1.0, 0.5]), torch.tensor([True, True, False]))
+    assert (bins[0].count, bins[-1].count, len(bins)) == (1, 1, 15)
+    assert bins[-1].high == 1.0
+
+
+def test_declining_the_least_certain() -> None:
+    probability = torch.arange(1, 101) / 100
+    right = torch.arange(1, 101) > 10  # the ten least certain are wrong
+    points = coverage_curve(probability, right)
+    assert [point.coverage for point in points] == list(COVERAGES)
+    assert points[0].accuracy == pytest.approx(0.9)
+    ninety = points[COVERAGES.index(0.9)]
+    assert ninety.accuracy == 1.0
+    assert ninety.reject_below == pytest.approx(0.11)
+
+
+def test_groups_are_scored_on_their_own() -> None:
+    labels = labels_for("AABBAABB")
+    scores = score(
+        logits_for("AABBCCBB"),
+        labels,
+        ["f1", "f1", "f1", "f1", "m1", "m1", "m2", "m2"],
+        groups={"gender": ["female"] * 4 + ["male"] * 4, "duration": [None] * 8},
+    )
+    gap = scores.gap("gender")
+    assert gap is not None
+    assert (gap[0].name, gap[0].accuracy.value, gap[1].name, gap[1].accuracy.value) == ("male", 0.5, "female", 1.0)
+    assert {group.name: group.count for group in scores.groups if group.kind == "speaker"} == {
+        "f1": 4,
+        "m1": 2,
+        "m2": 2,
+    }
+    assert scores.gap("duration") is None

@@ -1,5 +1,6 @@
 """Checkpoints: plain tensors and values that rebuild their model; read without running anything they contain."""
 
+import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -28,12 +29,14 @@ class Checkpoint:
         training: what going on takes beside it: the optimizer's state and, where the run averages, the weights that are
             learnt. None in `best.pt`, which is for use only.
         history: records of the epochs done.
+        temperature: that logits are divided by for probabilities; fitted on validation utterances, 1 where it was not.
     """
 
     config: Config
     model: SpeechClassifier
     training: dict[str, Any] | None
     history: list[EpochRecord]
+    temperature: float = 1.0
 
 
 def save_checkpoint(
@@ -42,6 +45,7 @@ def save_checkpoint(
     model: SpeechClassifier,
     history: list[EpochRecord],
     training: dict[str, Any] | None = None,
+    temperature: float = 1.0,
 ) -> None:
     """Writes a checkpoint, whole or not at all.
 
@@ -51,6 +55,7 @@ def save_checkpoint(
         model: with the weights to use.
         history: records of the epochs done.
         training: plain values and tensors that going on takes, as in `Checkpoint`.
+        temperature: that logits are divided by for probabilities.
 
     Raises:
         UserError: it cannot be written; an earlier checkpoint of that name is as it was.
@@ -62,6 +67,7 @@ def save_checkpoint(
         "model": model.state_dict(),
         "training": training,
         "history": [record.to_json() for record in history],
+        "temperature": temperature,
     }
     temporary = None
     try:
@@ -104,6 +110,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         model.load_state_dict(content["model"])
         history = [EpochRecord(**record) for record in content["history"]]
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        temperature = float(content.get("temperature", 1.0))
+        if not 0 < temperature < math.inf:
+            raise ValueError(temperature)
+    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path}: its weights do not fit its configuration; {expected}") from error
-    return Checkpoint(config, model.eval(), content.get("training"), history)
+    return Checkpoint(config, model.eval(), content.get("training"), history, temperature)

@@ -101,6 +101,11 @@ class SpokenLetters(Dataset[Item]):
         waveforms = self._waveforms[self._rows].to(device)
         return DeviceCorpus([waveforms], [rows], self.labels.to(device), self.lengths.to(device))
 
+    def power(self) -> Tensor:
+        """Returns the mean square [N] of each utterance's recorded samples, full scale being 1."""
+        everything = self.to(torch.device("cpu")).batches(1024)
+        return torch.cat([batch.waveforms.square().sum(1) / batch.lengths.clamp_min(1) for batch in everything])
+
     def heard(self, condition: str, device: torch.device) -> "DeviceCorpus":
         """Returns the utterances on a device as they are heard in one of `labels.CONDITIONS`."""
         if condition == "clean":

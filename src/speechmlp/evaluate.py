@@ -45,11 +45,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from speechmlp.config_file import override_config
     from speechmlp.dataset import SpokenLetters
     from speechmlp.engine import predict, select_device
+    from speechmlp.groups import find_groups
     from speechmlp.manifest import Split
     from speechmlp.metrics import score
     from speechmlp.packing import open_packed
     from speechmlp.report import format_scores
-    from speechmlp.runlog import newest_checkpoint
+    from speechmlp.runlog import newest_checkpoint, write_text
+    from speechmlp.scores import Evaluation
 
     path = Path(arguments.checkpoint) if arguments.checkpoint else newest_checkpoint(arguments.runs)
     checkpoint = load_checkpoint(path)
@@ -69,7 +71,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     split: Split | None = (arguments.split or "test") if has_splits else None
     utterances = SpokenLetters(packed, *([split] if split else []))
     logits, labels = predict(checkpoint.model.to(device), utterances.heard(arguments.condition, device))
-    scores = score(logits, labels, utterances.speakers)
+    scores = score(
+        logits,
+        labels,
+        utterances.speakers,
+        temperature=checkpoint.temperature,
+        groups=find_groups(utterances.speakers, utterances.lengths, utterances.power()),
+    )
 
     epoch = next((record.epoch for record in reversed(checkpoint.history) if record.best), len(checkpoint.history))
     print(f"Checkpoint: {path}{'' if arguments.checkpoint else ' (the newest run)'}, epoch {epoch}")
@@ -82,21 +90,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         print(f"Left out: {len(packed.skipped)} recordings of the manifest that cannot be read")
     print(format_scores(scores))
     if arguments.json:
-        target = Path(arguments.json)
-        content = {
-            "checkpoint": str(path),
-            "manifest": config.corpus.manifest,
-            "split": split,
-            "condition": arguments.condition,
-            "left_out": len(packed.skipped),
-            **scores.to_json(),
-        }
-        try:
-            temporary = target.with_name(f".{target.name}.partial")
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            temporary.replace(target)
-        except OSError as error:
-            raise UserError(f"{target}: cannot be written: {error.strerror or error}") from error
+        evaluation = Evaluation(
+            checkpoint=str(path),
+            manifest=config.corpus.manifest,
+            split=split,
+            condition=arguments.condition,
+            temperature=checkpoint.temperature,
+            left_out=len(packed.skipped),
+            scores=scores,
+        )
+        write_text(Path(arguments.json), evaluation.model_dump_json(indent=2) + "\n")
     return 0
 
 

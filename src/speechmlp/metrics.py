@@ -1,145 +1,190 @@
-"""Scores of a classifier on utterances, with an interval that respects that one speaker's letters are not independent.
+"""Scores of a classifier on utterances, each with an interval over speakers.
 
-Dimension key: `N` utterances, `G` speakers.
+Dimension key: `N` utterances, `R` resamples.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from speechmlp.bootstrap import SpeakerBootstrap
 from speechmlp.labels import E_SET, LETTERS, NUM_LETTERS, label_of
+from speechmlp.scores import CoveragePoint, Estimate, Group, LetterScores, ReliabilityBin, Scores
 
-CONFIDENCE = 0.95
-NUM_RESAMPLES = 10_000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % confidence interval and how it was found."""
-
-    low: float
-    high: float
-    method: str
+NUM_BINS = 15
+"""Of the calibration error, the habit since Guo et al. (2017)."""
+COVERAGES = (1.0, 0.99, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What a classifier achieves on a set of utterances.
-
-    Attributes:
-        num_utterances: N.
-        num_speakers: G.
-        accuracy: share of utterances whose most probable letter is the spoken one.
-        interval: of the accuracy.
-        loss: mean cross-entropy, in nats.
-        e_set_accuracy: accuracy over utterances of B C D E G P T V Z; None where there are none.
-        confusion: int64 [26, 26], spoken letter by recognised letter.
-    """
-
-    num_utterances: int
-    num_speakers: int
-    accuracy: float
-    interval: Interval
-    loss: float
-    e_set_accuracy: float | None
-    confusion: Tensor
-
-    def letter_accuracy(self) -> dict[str, tuple[int, int]]:
-        """Returns letter -> (recognised, spoken) for the letters that occur."""
-        spoken, right = self.confusion.sum(1).tolist(), self.confusion.diagonal().tolist()
-        return {letter: (right[i], spoken[i]) for i, letter in enumerate(LETTERS) if spoken[i]}
-
-    def confusions(self, most: int = 10) -> list[tuple[str, str, int]]:
-        """Returns the most frequent mistakes as (spoken, recognised, count), most frequent first."""
-        wrong = self.confusion - torch.diag(self.confusion.diagonal())
-        counts, places = wrong.flatten().sort(descending=True, stable=True)
-        pairs = zip(counts[:most].tolist(), places[:most].tolist(), strict=True)
-        return [(LETTERS[place // NUM_LETTERS], LETTERS[place % NUM_LETTERS], count) for count, place in pairs if count]
-
-    def to_json(self) -> dict[str, object]:
-        """Returns plain values for JSON."""
-        return {
-            "num_utterances": self.num_utterances,
-            "num_speakers": self.num_speakers,
-            "accuracy": self.accuracy,
-            "interval": {"low": self.interval.low, "high": self.interval.high, "method": self.interval.method},
-            "loss": self.loss,
-            "e_set_accuracy": self.e_set_accuracy,
-            "letters": {
-                letter: {"recognised": right, "spoken": spoken}
-                for letter, (right, spoken) in self.letter_accuracy().items()
-            },
-            "confusion": {"rows": "spoken", "columns": "recognised", "counts": self.confusion.tolist()},
-        }
+def _among(labels: Tensor, letters: Sequence[str]) -> Tensor:
+    return torch.isin(labels, torch.tensor([label_of(letter) for letter in letters]))
 
 
-def _t_quantile(probability: float, freedom: int) -> float:
-    """Returns Student's t quantile by the Cornish-Fisher expansion (Abramowitz & Stegun 26.7.5)."""
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+def _macro_recall(bootstrap: SpeakerBootstrap, labels: Tensor, right: Tensor) -> Estimate:
+    spoken = F.one_hot(labels, NUM_LETTERS)
+
+    def mean(sums: Tensor) -> Tensor:
+        return (sums[:, :NUM_LETTERS] / sums[:, NUM_LETTERS:]).nanmean(1)  # 0 / 0 where a letter was not drawn
+
+    return bootstrap.estimate(torch.cat([spoken * right[:, None], spoken], 1), mean)
+
+
+def _letters(bootstrap: SpeakerBootstrap, labels: Tensor, recognised: Tensor) -> tuple[LetterScores, ...]:
+    right = labels == recognised
+    return tuple(
+        LetterScores(
+            letter=letter,
+            spoken=int((labels == label).sum()),
+            recognised=int((recognised == label).sum()),
+            right=int((right & (labels == label)).sum()),
+            recall=bootstrap.share(right, labels == label),
+            precision=bootstrap.share(right, recognised == label),
+        )
+        for label, letter in enumerate(LETTERS)
     )
-    return z + math.fsum(term / freedom**power for power, term in enumerate(terms, start=1))
 
 
-def _wilson(right: float, count: int, method: str) -> Interval:
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    share = right / count
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half), method)
-
-
-def accuracy_interval(correct: Tensor, speakers: Sequence[str]) -> Interval:
-    """Returns the 95 % interval of an accuracy: bootstrap over speakers, widened for their small number.
-
-    Whole speakers are drawn with replacement 10,000 times from a fixed seed; the quantiles are taken further out as the
-    expanded percentile interval of Hesterberg (2015, "What teachers should know about the bootstrap") prescribes,
-    because plain percentiles are too narrow for few speakers. With a single speaker, or where every utterance is right
-    or every one wrong, there is nothing to resample: Wilson's interval over utterances is given, and says so.
+def reliability_bins(probability: Tensor, right: Tensor) -> tuple[ReliabilityBin, ...]:
+    """Returns how often the most probable letter is right, by its probability.
 
     Args:
-        correct: bool [N].
-        speakers: N names.
+        probability: [N] of the most probable letter.
+        right: bool [N], whether it is the spoken one.
     """
-    names = {name: position for position, name in enumerate(dict.fromkeys(speakers))}
-    group = torch.tensor([names[name] for name in speakers])
-    spoken = torch.bincount(group, minlength=len(names)).double()
-    right = torch.bincount(group[correct], minlength=len(names)).double()
-    if len(names) < 2 or bool(correct.all()) or not bool(correct.any()):
-        return _wilson(float(right.sum()), len(speakers), "Wilson over utterances, which ignores that speakers differ")
-    generator = torch.Generator().manual_seed(0)
-    shares = []
-    for _ in range(0, NUM_RESAMPLES, 500):  # in blocks: thousands of speakers would fill the memory
-        drawn = torch.randint(len(names), (500, len(names)), generator=generator)
-        shares.append(right[drawn].sum(1) / spoken[drawn].sum(1))
-    count = len(names)
-    tail = NormalDist().cdf(math.sqrt(count / (count - 1)) * _t_quantile((1 - CONFIDENCE) / 2, count - 1))
-    low, high = torch.cat(shares).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return Interval(low, high, f"bootstrap over {count} speakers")
+    place = _bin_of(probability)
+    bins = []
+    for number in range(NUM_BINS):
+        here = place == number
+        count = int(here.sum())
+        bins.append(
+            ReliabilityBin(
+                low=number / NUM_BINS,
+                high=(number + 1) / NUM_BINS,
+                count=count,
+                probability=probability[here].double().mean().item() if count else None,
+                accuracy=right[here].double().mean().item() if count else None,
+            )
+        )
+    return tuple(bins)
 
 
-def score(logits: Tensor, labels: Tensor, speakers: Sequence[str]) -> Scores:
-    """Returns the scores of logits float32 [N, 26] against labels int64 [N], spoken by N speakers."""
-    logits, labels = logits.cpu(), labels.cpu()
+def _bin_of(probability: Tensor) -> Tensor:
+    return (probability * NUM_BINS).long().clamp(0, NUM_BINS - 1)
+
+
+def _calibration_error(bootstrap: SpeakerBootstrap, probability: Tensor, right: Tensor) -> Estimate:
+    """Returns the mean distance between probability and accuracy over bins, weighted by their utterances."""
+    place = F.one_hot(_bin_of(probability), NUM_BINS).double()
+    distance = place * (probability.double() - right.double())[:, None]
+
+    def error(sums: Tensor) -> Tensor:
+        return sums[:, :NUM_BINS].abs().sum(1) / sums[:, NUM_BINS]
+
+    return bootstrap.estimate(torch.cat([distance, torch.ones(len(right), 1)], 1), error)
+
+
+def coverage_curve(probability: Tensor, right: Tensor) -> tuple[CoveragePoint, ...]:
+    """Returns what remains when the least probable letters are declined, for shares of letters that are answered."""
+    order = probability.argsort(descending=True, stable=True)
+    sorted_right, count = right[order].double().cumsum(0), len(right)
+    kept = [max(1, round(share * count)) for share in COVERAGES]
+    return tuple(
+        CoveragePoint(
+            coverage=number / count,
+            accuracy=sorted_right[number - 1].item() / number,
+            reject_below=probability[order[number - 1]].item(),
+        )
+        for number in dict.fromkeys(kept)
+    )
+
+
+def _groups(right: Tensor, speakers: Sequence[str], groups: Mapping[str, Sequence[str | None]]) -> tuple[Group, ...]:
+    found = []
+    for kind, names in {"speaker": speakers, **groups}.items():
+        members: dict[str, list[int]] = {}
+        for position, name in enumerate(names):
+            if name is not None:
+                members.setdefault(name, []).append(position)
+        for name, positions in sorted(members.items()):
+            accuracy = SpeakerBootstrap([speakers[position] for position in positions]).share(right[positions])
+            if accuracy is not None:
+                found.append(Group(kind=kind, name=name, count=len(positions), accuracy=accuracy))
+    return tuple(found)
+
+
+def score(
+    logits: Tensor,
+    labels: Tensor,
+    speakers: Sequence[str],
+    *,
+    temperature: float = 1.0,
+    groups: Mapping[str, Sequence[str | None]] | None = None,
+    ranked: bool = True,
+) -> Scores:
+    """Returns the scores of a classifier.
+
+    Args:
+        logits: float32 [N, 26].
+        labels: int64 [N].
+        speakers: N names.
+        temperature: divides the logits for everything that looks at probabilities.
+        groups: kind -> name of each utterance's group, N, None where it has none; speakers are added.
+        ranked: whether logits mean more than which letter is first.
+    """
+    logits, labels = logits.cpu().double() / temperature, labels.cpu()
     recognised = logits.argmax(1)
-    correct = recognised == labels
-    in_e_set = torch.isin(labels, torch.tensor([label_of(letter) for letter in E_SET]))
-    confusion = torch.bincount(labels * NUM_LETTERS + recognised, minlength=NUM_LETTERS**2)
+    right = recognised == labels
+    bootstrap = SpeakerBootstrap(speakers)
+    accuracy = bootstrap.share(right)
+    assert accuracy is not None
+    confusion = torch.bincount(labels * NUM_LETTERS + recognised, minlength=NUM_LETTERS**2).view(NUM_LETTERS, -1)
+    probability = logits.softmax(1).amax(1)
+    top3 = loss = calibration_error = None
+    if ranked:
+        top3 = bootstrap.share((logits.topk(3).indices == labels[:, None]).any(1))
+        nats = F.cross_entropy(logits, labels, reduction="none")
+        loss = bootstrap.estimate(torch.stack([nats, torch.ones_like(nats)], 1), lambda sums: sums[:, 0] / sums[:, 1])
+        calibration_error = _calibration_error(bootstrap, probability, right)
     return Scores(
         num_utterances=len(labels),
         num_speakers=len(set(speakers)),
-        accuracy=correct.double().mean().item(),
-        interval=accuracy_interval(correct, speakers),
-        loss=F.cross_entropy(logits.double(), labels).item(),
-        e_set_accuracy=correct[in_e_set].double().mean().item() if bool(in_e_set.any()) else None,
-        confusion=confusion.view(NUM_LETTERS, NUM_LETTERS),
+        accuracy=accuracy,
+        top3=top3,
+        macro_recall=_macro_recall(bootstrap, labels, right),
+        e_set=bootstrap.share(right, _among(labels, E_SET)),
+        m_n=bootstrap.share(right, _among(labels, "MN")),
+        loss=loss,
+        calibration_error=calibration_error,
+        letters=_letters(bootstrap, labels, recognised),
+        confusion=tuple(map(tuple, confusion.tolist())),
+        reliability=reliability_bins(probability, right) if ranked else (),
+        coverage=coverage_curve(probability, right) if ranked else (),
+        groups=_groups(right, speakers, groups or {}),
     )
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Returns the temperature, 0.05 to 20, that makes probabilities fit best (Guo et al., 2017).
+
+    The loss has one minimum over the logarithm of the temperature; golden-section search finds it.
+
+    Args:
+        logits: float32 [N, 26] on utterances that were not learnt.
+        labels: int64 [N].
+    """
+    logits, labels = logits.double(), labels.to(logits.device)
+
+    def loss(log_temperature: float) -> float:
+        return F.cross_entropy(logits / math.exp(log_temperature), labels).item()
+
+    low, high, ratio = -3.0, 3.0, (5**0.5 - 1) / 2
+    while high - low > 1e-4:
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(left) < loss(right):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)

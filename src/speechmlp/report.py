@@ -1,28 +1,42 @@
 """Scores as text for people."""
 
 from speechmlp.labels import E_SET
-from speechmlp.metrics import Scores
+from speechmlp.scores import Estimate, Scores
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Returns a share as in `94.43%`."""
     return f"{100 * share:.2f}%"
+
+
+def _with_interval(name: str, estimate: Estimate, method: bool = False) -> str:
+    how = f", {estimate.method}" if method else ""
+    return f"{name}: {percent(estimate.value)} (95% interval {percent(estimate.low)} to {percent(estimate.high)}{how})"
 
 
 def format_scores(scores: Scores) -> str:
     """Returns the scores as lines of text; the first is `Accuracy: 88.86%` with its interval."""
-    interval = scores.interval
-    lines = [
-        f"Accuracy: {_percent(scores.accuracy)} "
-        f"(95% interval {_percent(interval.low)} to {_percent(interval.high)}, {interval.method})",
-        f"Loss: {scores.loss:.4f}",
-        f"Utterances: {scores.num_utterances} of {scores.num_speakers} "
-        f"speaker{'s' if scores.num_speakers != 1 else ''}",
-    ]
-    if scores.e_set_accuracy is not None:
-        lines.append(f"E-set accuracy: {_percent(scores.e_set_accuracy)} ({' '.join(E_SET)})")
+    lines = [_with_interval("Accuracy", scores.accuracy, method=True)]
+    shares = {
+        "Top-3 accuracy": scores.top3,
+        "Macro recall": scores.macro_recall,
+        f"E-set accuracy ({' '.join(E_SET)})": scores.e_set,
+        "M/N accuracy": scores.m_n,
+        "Calibration error": scores.calibration_error,
+    }
+    lines += [_with_interval(name, estimate) for name, estimate in shares.items() if estimate is not None]
+    if scores.loss is not None:
+        lines.append(f"Loss: {scores.loss.value:.4f} (95% interval {scores.loss.low:.4f} to {scores.loss.high:.4f})")
+    plural = "s" if scores.num_speakers != 1 else ""
+    lines.append(f"Utterances: {scores.num_utterances} of {scores.num_speakers} speaker{plural}")
+    for kind in dict.fromkeys(group.kind for group in scores.groups):
+        if (gap := scores.gap(kind)) is not None:
+            worst, best = (f"{group.name} {percent(group.accuracy.value)} of {group.count}" for group in gap)
+            lines.append(f"By {kind}: worst {worst}, best {best}")
     letters = [
-        f"{letter} {100 * right / spoken:5.1f}% ({right}/{spoken})"
-        for letter, (right, spoken) in scores.letter_accuracy().items()
+        f"{letter.letter} {100 * letter.recall.value:5.1f}% ({letter.right}/{letter.spoken})"
+        for letter in scores.letters
+        if letter.recall is not None
     ]
     lines.append("Letters:")
     lines += [

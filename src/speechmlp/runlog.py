@@ -51,13 +51,21 @@ def write_metrics(run: Path, history: Iterable[EpochRecord]) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    lines = "".join(json.dumps(record.to_json()) + "\n" for record in history)
-    temporary = run / f".{METRICS}.partial"
+    write_text(run / METRICS, "".join(json.dumps(record.to_json()) + "\n" for record in history))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
     try:
-        temporary.write_text(lines, encoding="utf-8")
-        temporary.replace(run / METRICS)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
     except OSError as error:
-        raise UserError(f"{run / METRICS}: cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def newest_checkpoint(folder: str | Path) -> Path:

@@ -36,7 +36,16 @@ def _train(arguments: argparse.Namespace) -> int:
     from speechmlp.checkpoint import load_checkpoint, save_checkpoint
     from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters
     from speechmlp.distillation import Teachers, same_features
-    from speechmlp.engine import EpochRecord, fit_normalizer, kept_epoch, make_deterministic, select_device, train
+    from speechmlp.engine import (
+        EpochRecord,
+        fit_normalizer,
+        kept_epoch,
+        make_deterministic,
+        predict,
+        select_device,
+        train,
+    )
+    from speechmlp.metrics import fit_temperature
     from speechmlp.models import SpeechClassifier
     from speechmlp.optim import build_optimizer
     from speechmlp.packing import open_packed
@@ -127,6 +136,11 @@ def _train(arguments: argparse.Namespace) -> int:
         which = config.training.keep.capitalize()
         share = f"{100 * kept.valid_accuracy:.2f}% of the validation letters{learnt_too}"
         print(f"{which}: {share}, epoch {kept.epoch}, {run / BEST}")
+        if config.corpus.learn == "train":  # learnt utterances would make every model look too sure
+            best = load_checkpoint(run / BEST)
+            temperature = fit_temperature(*predict(best.model.to(device), valid))
+            save_checkpoint(run / BEST, best.config, best.model, best.history, temperature=temperature)
+            print(f"Temperature: {temperature:.3f}, fitted on the validation letters")
     return 0
 
 

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Stores in a checkpoint the temperature that makes its probabilities honest: fitted on utterances, or given.
+
+Training fits it on validation utterances by itself. This is for models that have learnt those too
+(`corpus.learn: train+valid`), for other recordings, and for going back (`--temperature 1`).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from speechmlp.checkpoint import load_checkpoint, save_checkpoint
+from speechmlp.config import CorpusConfig
+from speechmlp.dataset import SpokenLetters
+from speechmlp.engine import predict
+from speechmlp.errors import UserError, run_command
+from speechmlp.metrics import fit_temperature
+from speechmlp.packing import open_packed
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", metavar="FILE", required=True, help="a best.pt; changed in place")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--manifest", metavar="FILE", help="utterances that the model has not learnt")
+    source.add_argument("--like", metavar="FILE", help="take the temperature of this checkpoint, a sibling's")
+    source.add_argument("--temperature", type=float, metavar="T", help="take this one")
+    parser.add_argument("--split", choices=("train", "valid", "test"), help="of the manifest; all of it by default")
+    return parser
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    if checkpoint.training is not None:
+        raise UserError(f"{arguments.checkpoint}: expected a best.pt; a last.pt is for going on with training")
+    if arguments.manifest:
+        packed = open_packed(CorpusConfig(manifest=arguments.manifest, cache=checkpoint.config.corpus.cache))
+        letters = SpokenLetters(packed, *([arguments.split] if arguments.split else []))
+        temperature = fit_temperature(*predict(checkpoint.model, letters.to(torch.device("cpu"))))
+    else:
+        temperature = load_checkpoint(arguments.like).temperature if arguments.like else arguments.temperature
+    if not 0.01 <= temperature <= 100:
+        raise UserError(f"--temperature: expected 0.01 to 100, found {temperature}")
+    save_checkpoint(
+        Path(arguments.checkpoint), checkpoint.config, checkpoint.model, checkpoint.history, temperature=temperature
+    )
+    print(f"Temperature: {checkpoint.temperature:.3f} -> {temperature:.3f}: {arguments.checkpoint}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(_parser(), _calibrate, None))

@@ -1,0 +1,103 @@
+"""What evaluation finds, as values that become JSON; `docs/evaluation.schema.json` is made from these classes."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Result(BaseModel):
+    """Plain, unchangeable values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(Result):
+    """A score with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    method: str = Field(description="how the interval was found")
+
+
+class LetterScores(Result):
+    """How one letter fares."""
+
+    letter: str
+    spoken: int = Field(description="utterances of it")
+    recognised: int = Field(description="utterances taken for it")
+    right: int = Field(description="utterances of it that were taken for it")
+    recall: Estimate | None = Field(description="right / spoken; null where it was never spoken")
+    precision: Estimate | None = Field(description="right / recognised; null where it was never recognised")
+
+
+class ReliabilityBin(Result):
+    """Utterances whose most probable letter has a probability in a range."""
+
+    low: float
+    high: float
+    count: int
+    probability: float | None = Field(description="mean probability of the most probable letter; null without any")
+    accuracy: float | None
+
+
+class CoveragePoint(Result):
+    """What remains when the least certain letters are declined."""
+
+    coverage: float = Field(description="share of letters that are answered")
+    accuracy: float = Field(description="of those")
+    reject_below: float = Field(description="smallest probability that is answered")
+
+
+class Group(Result):
+    """A part of the utterances."""
+
+    kind: str = Field(description="speaker, gender, duration or loudness")
+    name: str
+    count: int
+    accuracy: Estimate
+
+
+class Scores(Result):
+    """What a classifier achieves on a set of utterances. Null: the classifier gives letters only, or there are none."""
+
+    num_utterances: int
+    num_speakers: int
+    accuracy: Estimate = Field(description="share whose most probable letter is the spoken one")
+    top3: Estimate | None = Field(description="share whose three most probable letters hold the spoken one")
+    macro_recall: Estimate = Field(description="mean of the letters' recalls")
+    e_set: Estimate | None = Field(description="accuracy over B C D E G P T V Z")
+    m_n: Estimate | None = Field(description="accuracy over M and N")
+    loss: Estimate | None = Field(description="mean cross-entropy, in nats")
+    calibration_error: Estimate | None = Field(description="expected calibration error over 15 bins of equal width")
+    letters: tuple[LetterScores, ...]
+    confusion: tuple[tuple[int, ...], ...] = Field(description="26 x 26 counts, spoken letter by recognised letter")
+    reliability: tuple[ReliabilityBin, ...]
+    coverage: tuple[CoveragePoint, ...]
+    groups: tuple[Group, ...]
+
+    def confusions(self, most: int = 10) -> list[tuple[str, str, int]]:
+        """Returns the most frequent mistakes as (spoken, recognised, count), most frequent first."""
+        names = [scores.letter for scores in self.letters]
+        pairs = [
+            (names[spoken], names[heard], count)
+            for spoken, row in enumerate(self.confusion)
+            for heard, count in enumerate(row)
+            if count and spoken != heard
+        ]
+        return sorted(pairs, key=lambda pair: -pair[2])[:most]
+
+    def gap(self, kind: str) -> tuple[Group, Group] | None:
+        """Returns the worst and the best group of a kind; None where there are not two."""
+        groups = sorted((group for group in self.groups if group.kind == kind), key=lambda g: g.accuracy.value)
+        return (groups[0], groups[-1]) if len(groups) > 1 else None
+
+
+class Evaluation(Result):
+    """The scores with what was evaluated."""
+
+    checkpoint: str
+    manifest: str
+    split: str | None = Field(description="train, valid, test, or null for every utterance")
+    condition: str
+    temperature: float = Field(description="that logits are divided by for probabilities")
+    left_out: int = Field(description="recordings that could not be read")
+    scores: Scores
