@@ -13,7 +13,7 @@ from speechmlp.config import CorpusConfig
 from speechmlp.dataset import SpokenLetters
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import CONDITIONS, LETTERS, label_of
-from speechmlp.metrics import score
+from speechmlp.metrics import find_mistakes, score
 from speechmlp.packing import FULL_SCALE, open_packed
 from speechmlp.report import format_scores
 from speechmlp.runlog import write_text
@@ -75,6 +75,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             temperature=1.0,
             left_out=len(packed.skipped),
             scores=scores,
+            mistakes=tuple(
+                mistake
+                for _, mistake in find_mistakes(
+                    logits, letters.labels, letters.speakers, [utterance.id for utterance in letters.utterances], 1.0
+                )
+            ),
         )
         write_text(Path(arguments.json), evaluation.model_dump_json(indent=2) + "\n")
     return 0

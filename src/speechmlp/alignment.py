@@ -51,10 +51,15 @@ class Aligned(nn.Module):
         """Returns natural logs of mel energies [B, F, C] with a floor relative to the loudest cell."""
         return torch.log(mel + self.floor * mel.amax((1, 2), keepdim=True) + 1e-9)
 
+    def find(self, waveforms: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Returns log-mel energies [B, F, C] of waveforms [B, T], and start and end [B] in frames by each way."""
+        log_mel = self.log_mel(self.spectrum(waveforms - waveforms.mean(1, keepdim=True)))
+        return log_mel, [find(log_mel) for find in (self.energy, self.learnt) if find is not None]
+
     def forward(self, waveforms: Tensor) -> list[Tensor]:
         """Returns the readings, each [B, C, K], of waveforms [B, T]."""
-        log_mel = self.log_mel(self.spectrum(waveforms - waveforms.mean(1, keepdim=True)))
-        return [self.read(log_mel, *find(log_mel)) for find in (self.energy, self.learnt) if find is not None]
+        log_mel, ends = self.find(waveforms)
+        return [self.read(log_mel, start, end) for start, end in ends]
 
     def augmented(self, waveforms: Tensor, augment: Augment) -> tuple[Tensor, Tensor]:
         """Returns one augmented reading [B, C, K] of training waveforms, and the loss of the endpoint network.

@@ -10,6 +10,10 @@ from speechmlp.environment import require_torch
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import CONDITIONS
 
+PAGE = "index.html"
+EXAMPLES = 12
+"""Mistakes shown in the report."""
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -35,21 +39,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--on-error", choices=("fail", "skip"), help="what to do about recordings that cannot be read")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument("--compare", metavar="FILE", help="another checkpoint, on the same utterances")
     parser.add_argument("--json", metavar="FILE", help="write the scores there too")
+    parser.add_argument("--report", metavar="FOLDER", help="write a page with pictures and sounds, and the JSON, there")
     return parser
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     require_torch()
+    import torch
+
     from speechmlp.checkpoint import load_checkpoint
+    from speechmlp.comparison import compare
     from speechmlp.config_file import override_config
+    from speechmlp.corpora.files import new_corpus
     from speechmlp.dataset import SpokenLetters
     from speechmlp.engine import predict, select_device
     from speechmlp.groups import find_groups
+    from speechmlp.html_report import find_examples, render_report
     from speechmlp.manifest import Split
-    from speechmlp.metrics import score
+    from speechmlp.metrics import find_mistakes, score
     from speechmlp.packing import open_packed
-    from speechmlp.report import format_scores
+    from speechmlp.report import format_comparison, format_scores
     from speechmlp.runlog import newest_checkpoint, write_text
     from speechmlp.scores import Evaluation
 
@@ -70,13 +81,27 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise UserError(f"{config.corpus.manifest}: has no splits; leave --split out to evaluate all of it")
     split: Split | None = (arguments.split or "test") if has_splits else None
     utterances = SpokenLetters(packed, *([split] if split else []))
-    logits, labels = predict(checkpoint.model.to(device), utterances.heard(arguments.condition, device))
-    scores = score(
-        logits,
-        labels,
-        utterances.speakers,
-        temperature=checkpoint.temperature,
-        groups=find_groups(utterances.speakers, utterances.lengths, utterances.power()),
+    corpus = utterances.heard(arguments.condition, device)
+    model = checkpoint.model.to(device)
+    logits, labels = predict(model, corpus)
+    temperature, speakers = checkpoint.temperature, utterances.speakers
+    ids = [utterance.id for utterance in utterances.utterances]
+    comparison = None
+    if arguments.compare:
+        other = load_checkpoint(arguments.compare).model.to(device)
+        comparison = compare(str(arguments.compare), logits, predict(other, corpus)[0], labels, speakers, ids)
+    mistakes = find_mistakes(logits, labels, speakers, ids, temperature)
+    groups = find_groups(speakers, utterances.lengths, utterances.power())
+    evaluation = Evaluation(
+        checkpoint=str(path),
+        manifest=config.corpus.manifest,
+        split=split,
+        condition=arguments.condition,
+        temperature=temperature,
+        left_out=len(packed.skipped),
+        scores=score(logits, labels, speakers, temperature=temperature, groups=groups),
+        mistakes=tuple(mistake for _, mistake in mistakes),
+        comparison=comparison,
     )
 
     epoch = next((record.epoch for record in reversed(checkpoint.history) if record.best), len(checkpoint.history))
@@ -88,18 +113,22 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         print(f"left out: {problem}", file=sys.stderr)
     if packed.skipped:
         print(f"Left out: {len(packed.skipped)} recordings of the manifest that cannot be read")
-    print(format_scores(scores))
+    print(format_scores(evaluation.scores))
+    if comparison is not None:
+        print(format_comparison(comparison))
+    text = evaluation.model_dump_json(indent=2) + "\n"
     if arguments.json:
-        evaluation = Evaluation(
-            checkpoint=str(path),
-            manifest=config.corpus.manifest,
-            split=split,
-            condition=arguments.condition,
-            temperature=checkpoint.temperature,
-            left_out=len(packed.skipped),
-            scores=scores,
-        )
-        write_text(Path(arguments.json), evaluation.model_dump_json(indent=2) + "\n")
+        write_text(Path(arguments.json), text)
+    if arguments.report:
+        shown = mistakes[:EXAMPLES]
+        places = torch.tensor([place for place, _ in shown], dtype=torch.int64, device=device)
+        waveforms = corpus.take(places).waveforms
+        examples = find_examples(model, waveforms, [mistake for _, mistake in shown])
+        page = render_report(evaluation, checkpoint.history, examples)
+        with new_corpus(arguments.report, mark=PAGE) as folder:
+            (folder / "evaluation.json").write_text(text, encoding="utf-8")
+            (folder / PAGE).write_text(page, encoding="utf-8")
+        print(f"Report: {Path(arguments.report) / PAGE}")
     return 0
 
 

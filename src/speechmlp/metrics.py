@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from speechmlp.bootstrap import SpeakerBootstrap
 from speechmlp.labels import E_SET, LETTERS, NUM_LETTERS, label_of
-from speechmlp.scores import CoveragePoint, Estimate, Group, LetterScores, ReliabilityBin, Scores
+from speechmlp.scores import CoveragePoint, Estimate, Group, LetterScores, Mistake, ReliabilityBin, Scores
 
 NUM_BINS = 15
 """Of the calibration error, the habit since Guo et al. (2017)."""
@@ -164,6 +164,39 @@ def score(
         coverage=coverage_curve(probability, right) if ranked else (),
         groups=_groups(right, speakers, groups or {}),
     )
+
+
+def find_mistakes(
+    logits: Tensor, labels: Tensor, speakers: Sequence[str], ids: Sequence[str], temperature: float
+) -> list[tuple[int, Mistake]]:
+    """Returns the position and description of every utterance taken for another letter, the most certain first.
+
+    Args:
+        logits: float32 [N, 26].
+        labels: int64 [N].
+        speakers: N names.
+        ids: N names of utterances.
+        temperature: divides the logits.
+    """
+    probabilities = (logits.cpu().double() / temperature).softmax(1)
+    probability, recognised = probabilities.max(1)
+    of_spoken = probabilities.gather(1, labels[:, None])[:, 0]
+    wrong = (recognised != labels).nonzero()[:, 0]
+    wrong = wrong[probability[wrong].argsort(descending=True, stable=True)]
+    return [
+        (
+            position,
+            Mistake(
+                id=ids[position],
+                speaker=speakers[position],
+                spoken=LETTERS[labels[position]],
+                recognised=LETTERS[recognised[position]],
+                probability=probability[position].item(),
+                probability_of_spoken=of_spoken[position].item(),
+            ),
+        )
+        for position in wrong.tolist()
+    ]
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

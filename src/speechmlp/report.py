@@ -1,7 +1,7 @@
 """Scores as text for people."""
 
 from speechmlp.labels import E_SET
-from speechmlp.scores import Estimate, Scores
+from speechmlp.scores import Comparison, Estimate, Scores
 
 
 def percent(share: float) -> str:
@@ -46,3 +46,16 @@ def format_scores(scores: Scores) -> str:
         lines.append("Most frequent confusions (spoken -> recognised):")
         lines.append("  " + ", ".join(f"{spoken} -> {heard} {count}x" for spoken, heard, count in confusions))
     return "\n".join(lines)
+
+
+def format_comparison(comparison: Comparison) -> str:
+    """Returns the difference from another classifier as lines of text."""
+    difference = comparison.difference
+    points, low, high = (f"{100 * value:+.2f}" for value in (difference.value, difference.low, difference.high))
+    return "\n".join(
+        [
+            f"Against {comparison.other}: {points} points (95% interval {low} to {high})",
+            f"  right here only: {comparison.only_first}, right there only: {comparison.only_second}, "
+            f"exact McNemar test: p = {comparison.p_value:.4f}; {len(comparison.changed)} letters changed",
+        ]
+    )

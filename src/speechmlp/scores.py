@@ -91,6 +91,37 @@ class Scores(Result):
         return (groups[0], groups[-1]) if len(groups) > 1 else None
 
 
+class ChangedUtterance(Result):
+    """An utterance that two classifiers take for different letters."""
+
+    id: str
+    spoken: str
+    recognised: str
+    recognised_by_other: str
+
+
+class Comparison(Result):
+    """How the classifier differs from another one on the same utterances."""
+
+    other: str = Field(description="checkpoint of the other")
+    difference: Estimate = Field(description="accuracy minus the other's, paired")
+    only_first: int = Field(description="utterances that the other gets wrong and this one right")
+    only_second: int = Field(description="utterances that the other gets right and this one wrong")
+    p_value: float = Field(description="exact McNemar test, two-sided")
+    changed: tuple[ChangedUtterance, ...]
+
+
+class Mistake(Result):
+    """An utterance taken for another letter."""
+
+    id: str
+    speaker: str
+    spoken: str
+    recognised: str
+    probability: float = Field(description="of the recognised letter")
+    probability_of_spoken: float
+
+
 class Evaluation(Result):
     """The scores with what was evaluated."""
 
@@ -101,3 +132,5 @@ class Evaluation(Result):
     temperature: float = Field(description="that logits are divided by for probabilities")
     left_out: int = Field(description="recordings that could not be read")
     scores: Scores
+    mistakes: tuple[Mistake, ...] = Field(description="the most certain first")
+    comparison: Comparison | None = None

@@ -1,0 +1,351 @@
+"""The evaluation as one self-contained page: pictures and sounds inside, nothing loaded from elsewhere.
+
+Dimension key: `F` frames, `C` mel bands, `T` samples.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from speechmlp.alignment import Aligned
+from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.config import LogMelConfig
+from speechmlp.engine import EpochRecord
+from speechmlp.errors import UserError
+from speechmlp.frontends import LogMel
+from speechmlp.labels import E_SET, LETTERS
+from speechmlp.models import SpeechClassifier
+from speechmlp.report import percent
+from speechmlp.scores import Comparison, Estimate, Evaluation, Mistake, Scores
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8886 }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem }
+h1 { line-height: 1.2 } h2 { margin-top: 2.5rem }
+table { border-collapse: collapse } th, td { text-align: left; padding: .25rem .75rem .25rem 0 }
+th, td { border-bottom: 1px solid var(--line) }
+td.number { font-variant-numeric: tabular-nums; text-align: right }
+.wide { overflow-x: auto }
+.headline { font-size: 2.5rem; font-weight: 700; margin: .5rem 0 0 }
+figure { margin: 1rem 0 } figcaption { opacity: .8 }
+img { max-width: 100%; height: auto }
+.mistakes { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); padding: 0 }
+.mistakes li { list-style: none; border: 1px solid var(--line); border-radius: .5rem; padding: .75rem }
+audio { width: 100% }
+@media (prefers-color-scheme: dark) { img.chart { filter: invert(.9) hue-rotate(180deg) } }
+"""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A mistake to look at and listen to.
+
+    Attributes:
+        mistake: what was said and recognised.
+        waveform: float32 [T] at 16 kHz.
+        log_mel: [F, C], natural logarithms.
+        ends: where the front end finds the letter's start and end, in seconds, one pair a reading.
+    """
+
+    mistake: Mistake
+    waveform: Tensor
+    log_mel: Tensor
+    ends: tuple[tuple[float, float], ...]
+
+
+@torch.inference_mode()
+def find_examples(model: SpeechClassifier, waveforms: Tensor, mistakes: Sequence[Mistake]) -> list[Example]:
+    """Returns mistakes with what the model hears.
+
+    Args:
+        model: on the waveforms' device.
+        waveforms: float32 [M, T] of the mistakes.
+        mistakes: M of them.
+    """
+    if not mistakes:
+        return []
+    front_end = model.front_end
+    ends: list[tuple[Tensor, Tensor]] = []
+    if isinstance(front_end, Aligned):
+        log_mel, ends = front_end.find(waveforms)
+    else:
+        log_mel = LogMel(LogMelConfig()).to(waveforms.device)(waveforms).transpose(1, 2)
+    hop = NUM_SAMPLES / (log_mel.shape[1] - 1) / SAMPLE_RATE
+    return [
+        Example(
+            mistake=mistake,
+            waveform=waveforms[row].cpu(),
+            log_mel=log_mel[row].cpu(),
+            ends=tuple((start[row].item() * hop, end[row].item() * hop) for start, end in ends),
+        )
+        for row, mistake in enumerate(mistakes)
+    ]
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise UserError("the report needs matplotlib: python -m pip install 'speechmlp[pictures]'") from error
+    return pyplot
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _picture(figure: Any, description: str, kind: str = "chart") -> str:
+    """Returns an <img> of a matplotlib figure, and closes it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    _pyplot().close(figure)
+    return f'<img class="{kind}" alt="{html.escape(description)}" src="{_data("image/png", buffer.getvalue())}">'
+
+
+def _figure(picture: str, caption: str) -> str:
+    return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{percent(estimate.low)} to {percent(estimate.high)}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table; every cell but a row's first is a number."""
+    cells = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in head)
+    lines = [
+        f"<tr><th scope=row>{html.escape(row[0])}</th>"
+        + "".join(f'<td class="number">{html.escape(cell)}</td>' for cell in row[1:])
+        + "</tr>"
+        for row in rows
+    ]
+    return f'<div class="wide"><table><tr>{cells}</tr>{"".join(lines)}</table></div>'
+
+
+def _scores_table(scores: Scores) -> str:
+    named = {
+        "Accuracy": scores.accuracy,
+        "Top-3 accuracy": scores.top3,
+        "Macro recall": scores.macro_recall,
+        f"E-set ({' '.join(E_SET)})": scores.e_set,
+        "M and N": scores.m_n,
+        "Calibration error": scores.calibration_error,
+    }
+    rows = [(name, percent(e.value), _interval(e)) for name, e in named.items() if e is not None]
+    if scores.loss is not None:
+        loss = scores.loss
+        rows.append(("Loss, nats", f"{loss.value:.4f}", f"{loss.low:.4f} to {loss.high:.4f}"))
+    return _table(("score", "value", "95 % interval"), rows)
+
+
+def _confusion(scores: Scores) -> str:
+    plot = _pyplot()
+    counts = np.array(scores.confusion, dtype=float)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure, axes = plot.subplots(figsize=(7.5, 7), layout="constrained")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        text = f"{int(counts[row, column])}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    axes.set_xticks(range(26), LETTERS)
+    axes.set_yticks(range(26), LETTERS)
+    axes.set_xlabel("recognised")
+    axes.set_ylabel("spoken")
+    most = ", ".join(f"{spoken} as {heard} {count} times" for spoken, heard, count in scores.confusions(5))
+    return _figure(_picture(figure, f"Confusion matrix. Most frequent mistakes: {most or 'none'}"), "Counts by letter")
+
+
+def _bars(names: Sequence[str], estimates: Sequence[Estimate], what: str) -> str:
+    plot = _pyplot()
+    figure, axes = plot.subplots(figsize=(max(4.0, 0.34 * len(names) + 1), 3), layout="constrained")
+    values = np.array([estimate.value for estimate in estimates])
+    low, high = (np.array([getattr(estimate, end) for estimate in estimates]) for end in ("low", "high"))
+    # An interval need not hold its value where a resample rarely changes it.
+    errors = np.stack([np.maximum(values - low, 0), np.maximum(high - values, 0)])
+    axes.bar(names, values, yerr=errors, color="#4878a8", ecolor="#555", capsize=2)
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel(what)
+    if max(map(len, names)) > 2:
+        axes.tick_params(axis="x", rotation=60)
+    worst = min(range(len(names)), key=lambda place: values[place])
+    return _picture(figure, f"{what} by group; lowest: {names[worst]}, {percent(values[worst])}")
+
+
+def _letters(scores: Scores) -> str:
+    spoken = [letter for letter in scores.letters if letter.recall is not None]
+    recalls = [letter.recall for letter in spoken if letter.recall is not None]
+    rows = [
+        (
+            letter.letter,
+            str(letter.spoken),
+            f"{percent(letter.recall.value)} ({_interval(letter.recall)})" if letter.recall else "–",
+            f"{percent(letter.precision.value)} ({_interval(letter.precision)})" if letter.precision else "–",
+        )
+        for letter in spoken
+    ]
+    table = _table(("letter", "spoken", "recall", "precision"), rows)
+    picture = _bars([letter.letter for letter in spoken], recalls, "recall")
+    return f"{_figure(picture, 'Recall with 95 % intervals')}<details><summary>As a table</summary>{table}</details>"
+
+
+def _reliability(evaluation: Evaluation) -> str:
+    scores, plot = evaluation.scores, _pyplot()
+    filled = [place for place in scores.reliability if place.probability is not None and place.accuracy is not None]
+    figure, (left, right) = plot.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
+    left.plot([0, 1], [0, 1], color="#888", linewidth=1)
+    sizes = [10 + 200 * place.count / scores.num_utterances for place in filled]
+    left.scatter([p.probability for p in filled], [p.accuracy for p in filled], s=sizes, color="#4878a8")
+    left.set_xlabel("probability")
+    left.set_ylabel("accuracy")
+    right.plot([p.coverage for p in scores.coverage], [p.accuracy for p in scores.coverage], "o-", color="#4878a8")
+    right.set_xlabel("share of letters answered")
+    right.set_ylabel("accuracy of those")
+    error = percent(scores.calibration_error.value) if scores.calibration_error else "unknown"
+    description = f"Reliability: calibration error {error}. Coverage: accuracy when the least certain are declined."
+    rows = [(percent(p.coverage), percent(p.accuracy), f"{p.reject_below:.3f}") for p in scores.coverage]
+    table = _table(("answered", "accuracy", "probability from"), rows)
+    caption = f"Left: is it as often right as it says? Right: declining the least certain. Temperature {{}}: {error}"
+    return (
+        _figure(_picture(figure, description), caption.format(f"{evaluation.temperature:.3f}, calibration error"))
+        + f"<details><summary>Coverage as a table</summary>{table}</details>"
+    )
+
+
+def _groups(scores: Scores) -> str:
+    parts = []
+    for kind in dict.fromkeys(group.kind for group in scores.groups):
+        groups = [group for group in scores.groups if group.kind == kind]
+        gap = scores.gap(kind)
+        if gap is None:
+            continue
+        difference = f"{100 * (gap[1].accuracy.value - gap[0].accuracy.value):.1f} points"
+        heading = f"By {kind}: {difference} between {gap[0].name} and {gap[1].name}"
+        rows = [(g.name, str(g.count), percent(g.accuracy.value), _interval(g.accuracy)) for g in groups]
+        shown = groups if len(groups) <= 40 else sorted(groups, key=lambda group: group.accuracy.value)[:40]
+        picture = _bars([group.name for group in shown], [group.accuracy for group in shown], "accuracy")
+        table = _table((kind, "letters", "accuracy", "95 % interval"), rows)
+        what = "Accuracy with 95 % intervals" + ("" if len(shown) == len(groups) else ", the 40 lowest")
+        parts.append(f"<h3>{html.escape(heading)}</h3>{_figure(picture, what)}")
+        parts.append(f"<details><summary>As a table</summary>{table}</details>")
+    return "".join(parts)
+
+
+def _learning(history: Sequence[EpochRecord]) -> str:
+    plot = _pyplot()
+    epochs = [record.epoch for record in history]
+    figure, (left, right) = plot.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    left.plot(epochs, [record.train_loss for record in history], label="training")
+    left.plot(epochs, [record.valid_loss for record in history], label="validation")
+    left.set_ylabel("loss, nats")
+    left.legend()
+    right.plot(epochs, [record.valid_accuracy for record in history], color="C1")
+    right.set_ylabel("validation accuracy")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+    return _figure(
+        _picture(figure, f"Loss and validation accuracy over {len(epochs)} epochs"),
+        "The training loss is measured while learning, with augmentation, dropout and smoothed labels.",
+    )
+
+
+def _sound(waveform: Tensor) -> str:
+    buffer = io.BytesIO()
+    loudest = float(waveform.abs().max()) or 1.0
+    soundfile.write(buffer, (0.7 * waveform / loudest).numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return _data("audio/wav", buffer.getvalue())
+
+
+def _example(example: Example) -> str:
+    plot, mistake = _pyplot(), example.mistake
+    figure, axes = plot.subplots(figsize=(3.4, 1.9), layout="constrained")
+    level = example.log_mel.numpy()
+    axes.imshow(level.T, origin="lower", aspect="auto", cmap="magma", extent=(0, 1, 0, level.shape[1]))
+    for colour, ends in zip(("white", "cyan"), example.ends, strict=False):
+        for end in ends:
+            axes.axvline(end, color=colour, linewidth=1)
+    axes.set_xlabel("s", color="#888")
+    axes.set_ylabel("mel band", color="#888")
+    axes.tick_params(colors="#888")
+    figure.patch.set_alpha(0)  # these are not turned over in the dark, so they have no paper
+    title = f"{mistake.spoken} taken for {mistake.recognised}"
+    picture = _picture(figure, f"Spectrogram of {mistake.id}, a spoken {mistake.spoken}", kind="spectrogram")
+    return (
+        f"<li><h3>{title}</h3>{picture}"
+        f'<audio controls preload="metadata" aria-label="{html.escape(f"{mistake.id}: {title}")}" '
+        f'src="{_sound(example.waveform)}"></audio>'
+        f"<p>{html.escape(mistake.speaker)}, {html.escape(mistake.id)}: {mistake.recognised} with "
+        f"{percent(mistake.probability)}, {mistake.spoken} with {percent(mistake.probability_of_spoken)}</p></li>"
+    )
+
+
+def _compared(comparison: Comparison) -> str:
+    difference = comparison.difference
+    points = [f"{100 * value:+.2f}" for value in (difference.value, difference.low, difference.high)]
+    rows = [(item.id, item.spoken, item.recognised, item.recognised_by_other) for item in comparison.changed]
+    table = _table(("utterance", "spoken", "recognised", "by the other"), rows)
+    return (
+        f"<h2>Against {html.escape(comparison.other)}</h2>"
+        f"<p>{points[0]} points of accuracy, 95 % interval {points[1]} to {points[2]}. Only this one recognises "
+        f"{comparison.only_first} letters, only the other {comparison.only_second}; exact McNemar test: "
+        f"p = {comparison.p_value:.4f}.</p>"
+        f"<details><summary>{len(rows)} letters that changed</summary>{table}</details>"
+    )
+
+
+def render_report(evaluation: Evaluation, history: Sequence[EpochRecord], examples: Sequence[Example]) -> str:
+    """Returns the page.
+
+    Args:
+        evaluation: everything that is said in figures.
+        history: the run's epochs.
+        examples: mistakes to show, worst first.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    scores = evaluation.scores
+    split = f"split {evaluation.split}" if evaluation.split else "every utterance"
+    condition = "" if evaluation.condition == "clean" else f", heard as {evaluation.condition}"
+    facts = (
+        f"{evaluation.checkpoint} on {evaluation.manifest}, {split}{condition}: {scores.num_utterances} letters of "
+        f"{scores.num_speakers} speakers"
+    )
+    left_out = f" {evaluation.left_out} recordings could not be read and are left out." if evaluation.left_out else ""
+    parts = [
+        "<h1>Spoken letters: evaluation</h1>",
+        f"<p>{html.escape(facts)}.{left_out}</p>",
+        f'<p class="headline" id="accuracy">{percent(scores.accuracy.value)}</p>',
+        f"<p>accuracy, 95 % interval {_interval(scores.accuracy)} ({html.escape(scores.accuracy.method)})</p>",
+        _scores_table(scores),
+        _compared(evaluation.comparison) if evaluation.comparison else "",
+        f"<h2>Confusions</h2>{_confusion(scores)}",
+        f"<h2>Letters</h2>{_letters(scores)}",
+        f"<h2>Is it as sure as it should be?</h2>{_reliability(evaluation)}" if scores.reliability else "",
+        f"<h2>Groups</h2>{_groups(scores)}",
+        f"<h2>Learning</h2>{_learning(history)}" if history else "",
+    ]
+    if examples:
+        shown = "".join(map(_example, examples))
+        parts.append(
+            f"<h2>The most certain mistakes</h2><p>{len(examples)} of {len(evaluation.mistakes)}; the lines are where "
+            f'the front end finds the letter (white by energy, cyan as learnt).</p><ul class="mistakes">{shown}</ul>'
+        )
+    title = "Spoken letters: evaluation"
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
+    )
+    body = f"<main>{''.join(parts)}</main>"
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
