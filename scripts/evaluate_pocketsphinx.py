@@ -12,7 +12,7 @@ from tqdm import tqdm
 from speechmlp.config import CorpusConfig
 from speechmlp.dataset import SpokenLetters
 from speechmlp.errors import UserError, run_command
-from speechmlp.labels import CONDITIONS, LETTERS, label_of
+from speechmlp.labels import LETTERS, label_of
 from speechmlp.metrics import find_mistakes, score
 from speechmlp.packing import FULL_SCALE, open_packed
 from speechmlp.report import format_scores
@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", metavar="FILE", default="data/an4/manifest.tsv", help="(%(default)s)")
     parser.add_argument("--split", choices=("train", "valid", "test"), help="every utterance where it is not given")
-    parser.add_argument("--condition", choices=CONDITIONS, default="clean", help="(%(default)s)")
+    parser.add_argument("--condition", default="clean", metavar="NAME", help="as in speechmlp.evaluate (%(default)s)")
     parser.add_argument("--on-error", choices=("fail", "skip"), default="fail", help="(%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the scores there too")
     return parser

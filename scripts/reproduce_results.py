@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from speechmlp.errors import UserError, run_command
 from speechmlp.lab import Job, finish
-from speechmlp.labels import CONDITIONS
+from speechmlp.listening import CONDITIONS
 from speechmlp.scores import Evaluation, Scores
 
 ROOT = Path(__file__).resolve().parents[1]

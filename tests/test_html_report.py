@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from speechmlp.listening import SWEEPS
 from speechmlp.scores import Evaluation
 from tests.conftest import ROOT, Run
 
@@ -35,7 +36,7 @@ def report(synthetic_corpus: Path, run_python: Run, tmp_path: Path) -> Path:
     assert run_python(*train, "training.epochs=4", "output.name=long").returncode == 0
     assert run_python(*train, "training.epochs=1", "output.name=short").returncode == 0
     checkpoints = ["--checkpoint", "runs/long/best.pt", "--compare", "runs/short/best.pt"]
-    result = run_python(*EVALUATE, *checkpoints, "--report", "report")
+    result = run_python(*EVALUATE, *checkpoints, "--report", "report", "--sweep")
     assert result.returncode == 0, result.stderr
     assert "Report: report/index.html" in result.stdout
     assert re.search(r"^Against runs/short/best.pt: [+-][\d.]+ points", result.stdout, re.M)
@@ -66,6 +67,13 @@ def test_the_page_opens_its_sounds_play_and_its_figures_are_the_jsons(report: Pa
         assert f"{shown(estimate.low)} to {shown(estimate.high)}" in table
     assert evaluation.comparison is not None
     assert f"{100 * evaluation.comparison.difference.value:+.2f} points" in page.inner_text("main")
+
+    assert {point.condition for point in evaluation.robustness} == {n for names in SWEEPS.values() for n in names}
+    by_condition = {point.condition: point.accuracy.value for point in evaluation.robustness}
+    assert by_condition["gain_0db"] == by_condition["shift_0ms"] == by_condition["speed_100"] == scores.accuracy.value
+    robust = page.locator("details", has_text="with the telephone")
+    robust.locator("summary").click()
+    assert shown(by_condition["telephone"]) in robust.inner_text()
 
     players = page.locator("audio")
     assert players.count() == min(12, len(evaluation.mistakes)) > 0

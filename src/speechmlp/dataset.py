@@ -107,7 +107,7 @@ class SpokenLetters(Dataset[Item]):
         return torch.cat([batch.waveforms.square().sum(1) / batch.lengths.clamp_min(1) for batch in everything])
 
     def heard(self, condition: str, device: torch.device) -> "DeviceCorpus":
-        """Returns the utterances on a device as they are heard in one of `labels.CONDITIONS`."""
+        """Returns the utterances on a device as they are heard in a listening condition, by name."""
         if condition == "clean":
             return self.to(device)
         waveforms = apply_condition(condition, self._waveforms[self._rows].float() / FULL_SCALE, self.lengths)

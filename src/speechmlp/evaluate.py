@@ -8,7 +8,7 @@ from pathlib import Path
 
 from speechmlp.environment import require_torch
 from speechmlp.errors import UserError, run_command
-from speechmlp.labels import CONDITIONS
+from speechmlp.listening import SWEEPS, parse_condition
 
 PAGE = "index.html"
 EXAMPLES = 12
@@ -33,10 +33,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--condition",
-        choices=CONDITIONS,
+        metavar="NAME",
         default="clean",
-        help="listen through a telephone band or in noise at 10 dB (%(default)s)",
+        help="how to listen: clean, telephone, white_10db, babble_5db, reverb_400ms, gain_-20db, shift_-200ms, "
+        "speed_115 and the like (%(default)s)",
     )
+    parser.add_argument("--sweep", action="store_true", help="find the accuracy over levels of every condition too")
     parser.add_argument("--on-error", choices=("fail", "skip"), help="what to do about recordings that cannot be read")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--compare", metavar="FILE", help="another checkpoint, on the same utterances")
@@ -46,9 +48,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    parse_condition(arguments.condition)
     require_torch()
     import torch
+    from tqdm import tqdm
 
+    from speechmlp.bootstrap import SpeakerBootstrap
     from speechmlp.checkpoint import load_checkpoint
     from speechmlp.comparison import compare
     from speechmlp.config_file import override_config
@@ -60,9 +65,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from speechmlp.manifest import Split
     from speechmlp.metrics import find_mistakes, score
     from speechmlp.packing import open_packed
-    from speechmlp.report import format_comparison, format_scores
+    from speechmlp.report import format_comparison, format_robustness, format_scores
     from speechmlp.runlog import newest_checkpoint, write_text
-    from speechmlp.scores import Evaluation
+    from speechmlp.scores import Evaluation, Robustness
 
     path = Path(arguments.checkpoint) if arguments.checkpoint else newest_checkpoint(arguments.runs)
     checkpoint = load_checkpoint(path)
@@ -90,6 +95,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.compare:
         other = load_checkpoint(arguments.compare).model.to(device)
         comparison = compare(str(arguments.compare), logits, predict(other, corpus)[0], labels, speakers, ids)
+    robustness = []
+    if arguments.sweep:
+        names = [(kind, name) for kind, conditions in SWEEPS.items() for name in conditions]
+        for kind, name in tqdm(names, "listening", disable=None):
+            right = predict(model, utterances.heard(name, device))[0].argmax(1) == labels
+            accuracy = SpeakerBootstrap(speakers).share(right)
+            if accuracy is not None:
+                robustness.append(
+                    Robustness(kind=kind, condition=name, level=parse_condition(name)[1], accuracy=accuracy)
+                )
     mistakes = find_mistakes(logits, labels, speakers, ids, temperature)
     groups = find_groups(speakers, utterances.lengths, utterances.power())
     evaluation = Evaluation(
@@ -101,6 +116,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         left_out=len(packed.skipped),
         scores=score(logits, labels, speakers, temperature=temperature, groups=groups),
         mistakes=tuple(mistake for _, mistake in mistakes),
+        robustness=tuple(robustness),
         comparison=comparison,
     )
 
@@ -114,6 +130,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if packed.skipped:
         print(f"Left out: {len(packed.skipped)} recordings of the manifest that cannot be read")
     print(format_scores(evaluation.scores))
+    if robustness:
+        print(format_robustness(robustness))
     if comparison is not None:
         print(format_comparison(comparison))
     text = evaluation.model_dump_json(indent=2) + "\n"

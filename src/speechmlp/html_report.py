@@ -22,6 +22,7 @@ from speechmlp.engine import EpochRecord
 from speechmlp.errors import UserError
 from speechmlp.frontends import LogMel
 from speechmlp.labels import E_SET, LETTERS
+from speechmlp.listening import MEANINGS
 from speechmlp.models import SpeechClassifier
 from speechmlp.report import percent
 from speechmlp.scores import Comparison, Estimate, Evaluation, Mistake, Scores
@@ -242,6 +243,39 @@ def _groups(scores: Scores) -> str:
     return "".join(parts)
 
 
+def _robustness(evaluation: Evaluation) -> str:
+    plot, clean = _pyplot(), evaluation.scores.accuracy.value
+    kinds = list(dict.fromkeys(point.kind for point in evaluation.robustness))
+    drawn = [kind for kind in kinds if kind != "telephone"]
+    figure, grid = plot.subplots(-(-len(drawn) // 3), 3, figsize=(9, 2.6 * -(-len(drawn) // 3)), layout="constrained")
+    for axes, kind in zip(grid.flat, drawn, strict=True):
+        points = [point for point in evaluation.robustness if point.kind == kind]
+        levels = [point.level for point in points]
+        axes.fill_between(
+            levels, [p.accuracy.low for p in points], [p.accuracy.high for p in points], color="#4878a8", alpha=0.25
+        )
+        axes.plot(levels, [point.accuracy.value for point in points], "o-", color="#4878a8")
+        axes.axhline(clean, color="#888", linewidth=1)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel(MEANINGS[kind], fontsize=8)
+    rows = [
+        (
+            MEANINGS[point.kind],
+            "" if point.kind == "telephone" else str(point.level),
+            percent(point.accuracy.value),
+            _interval(point.accuracy),
+        )
+        for point in evaluation.robustness
+    ]
+    table = _table(("condition", "level", "accuracy", "95 % interval"), rows)
+    worst = min(evaluation.robustness, key=lambda point: point.accuracy.value)
+    picture = _picture(figure, f"Accuracy by condition; lowest: {worst.condition}, {percent(worst.accuracy.value)}")
+    return (
+        f"{_figure(picture, 'Accuracy with 95 % intervals; the grey line is the accuracy above.')}"
+        f"<details><summary>As a table, with the telephone</summary>{table}</details>"
+    )
+
+
 def _learning(history: Sequence[EpochRecord]) -> str:
     plot = _pyplot()
     epochs = [record.epoch for record in history]
@@ -334,6 +368,7 @@ def render_report(evaluation: Evaluation, history: Sequence[EpochRecord], exampl
         f"<h2>Letters</h2>{_letters(scores)}",
         f"<h2>Is it as sure as it should be?</h2>{_reliability(evaluation)}" if scores.reliability else "",
         f"<h2>Groups</h2>{_groups(scores)}",
+        f"<h2>Through noise, rooms and telephones</h2>{_robustness(evaluation)}" if evaluation.robustness else "",
         f"<h2>Learning</h2>{_learning(history)}" if history else "",
     ]
     if examples:

@@ -1,4 +1,4 @@
-"""The 26 letters, their label indices, and the groups and conditions that are reported on their own."""
+"""The 26 letters, their label indices, and the groups of them that are reported on their own."""
 
 import string
 
@@ -7,10 +7,6 @@ NUM_LETTERS = len(LETTERS)
 
 E_SET = tuple("BCDEGPTVZ")
 """The letters that rhyme with E: the classic hard set of spoken-letter recognition (Fanty & Cole, 1991)."""
-
-
-CONDITIONS = ("clean", "telephone", "white_10db", "babble_10db")
-"""Ways of listening in evaluation; `conditions.py` has what they are."""
 
 
 def label_of(letter: str) -> int:

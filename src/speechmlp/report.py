@@ -1,7 +1,10 @@
 """Scores as text for people."""
 
+from collections.abc import Sequence
+
 from speechmlp.labels import E_SET
-from speechmlp.scores import Comparison, Estimate, Scores
+from speechmlp.listening import MEANINGS
+from speechmlp.scores import Comparison, Estimate, Robustness, Scores
 
 
 def percent(share: float) -> str:
@@ -59,3 +62,14 @@ def format_comparison(comparison: Comparison) -> str:
             f"exact McNemar test: p = {comparison.p_value:.4f}; {len(comparison.changed)} letters changed",
         ]
     )
+
+
+def format_robustness(robustness: Sequence[Robustness]) -> str:
+    """Returns accuracies over levels as lines of text, one a kind of condition."""
+    lines = ["Listening conditions:"]
+    for kind in dict.fromkeys(point.kind for point in robustness):
+        points = [point for point in robustness if point.kind == kind]
+        levels = [f"{point.level}: {percent(point.accuracy.value)}" for point in points]
+        found = ", ".join(levels) if kind != "telephone" else percent(points[0].accuracy.value)
+        lines.append(f"  {MEANINGS[kind]}: {found}")
+    return "\n".join(lines)

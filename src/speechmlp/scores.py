@@ -122,6 +122,15 @@ class Mistake(Result):
     probability_of_spoken: float
 
 
+class Robustness(Result):
+    """The accuracy in a listening condition."""
+
+    kind: str = Field(description="white, babble, reverb, gain, shift, speed or telephone")
+    condition: str = Field(description="its name, as --condition takes it")
+    level: int = Field(description="dB, ms or %, by kind; 0 for the telephone")
+    accuracy: Estimate
+
+
 class Evaluation(Result):
     """The scores with what was evaluated."""
 
@@ -133,4 +142,5 @@ class Evaluation(Result):
     left_out: int = Field(description="recordings that could not be read")
     scores: Scores
     mistakes: tuple[Mistake, ...] = Field(description="the most certain first")
+    robustness: tuple[Robustness, ...] = ()
     comparison: Comparison | None = None
