@@ -89,6 +89,7 @@ def test_the_page_opens_its_sounds_play_and_its_figures_are_the_jsons(report: Pa
     for number in range(pictures.count()):
         assert pictures.nth(number).get_attribute("alt")
         assert pictures.nth(number).evaluate("picture => picture.naturalWidth") > 100
+    assert page.locator("h2", has_text="What decides").count() == 1
     first = evaluation.mistakes[0]
     assert f"{first.spoken} taken for {first.recognised}" in page.locator(".mistakes li").first.inner_text()
 
@@ -123,6 +124,19 @@ def test_names_cannot_write_into_the_page(tone_corpus: Path, run_python: Run, tm
     assert page.title() == "Spoken letters: evaluation"
     assert page.locator("main b").count() == 0
     assert "<b onclick=1>" in page.inner_text("main")
+
+
+def test_models_of_waveforms_have_a_page_too(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+    (tmp_path / "raw.yaml").write_text(
+        f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\nmodel: {{hidden: [4]}}\n"
+        "training: {epochs: 1}\ndevice: cpu\n"
+    )
+    assert run_python("-m", "speechmlp.train", "--config", "raw.yaml").returncode == 0
+    result = run_python(*EVALUATE, "--report", "report")
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "What decides" not in page
+    assert "<audio" in page
 
 
 def test_nothing_is_overwritten(report: Path, run_python: Run, tmp_path: Path) -> None:

@@ -84,7 +84,14 @@ class Aligned(nn.Module):
             start, end = augment.endpoints(start, end)
             return augment.mask(self.read(log_mel, start, torch.maximum(end, start + MIN_FRAMES), augment)), loss
 
-    def read(self, log_mel: Tensor, start: Tensor, end: Tensor, augment: Augment | None = None) -> Tensor:
+    def read(
+        self,
+        log_mel: Tensor,
+        start: Tensor,
+        end: Tensor,
+        augment: Augment | None = None,
+        reference: Tensor | None = None,
+    ) -> Tensor:
         """Returns normalised tokens [B, C, K]: warped ones, then those of the onset, then those of the end.
 
         Args:
@@ -92,6 +99,7 @@ class Aligned(nn.Module):
             start: [B], in frames.
             end: [B], in frames, not included.
             augment: bends the time axis of the warped tokens.
+            reference: [B, F, C], whose letters give mean and deviation instead.
         """
         warped, onset, offset = self.tokens
         length = (end - start)[:, None]
@@ -112,7 +120,8 @@ class Aligned(nn.Module):
         last = log_mel.shape[1] - 1
         frame = torch.arange(last + 1, device=log_mel.device)
         weight = (1 - (positions.clamp(0, last)[..., None] - frame).abs() / widths[..., None]).clamp_min(0)  # [B, K, F]
-        tokens = (weight / weight.sum(2, keepdim=True).clamp_min(1e-6)) @ log_mel  # [B, K, C]
-        letter = tokens[:, :warped]
+        weight = weight / weight.sum(2, keepdim=True).clamp_min(1e-6)
+        tokens = weight @ log_mel  # [B, K, C]
+        letter = (tokens if reference is None else weight @ reference)[:, :warped]
         deviation = letter.std((1, 2), keepdim=True)
         return ((tokens - letter.mean((1, 2), keepdim=True)) / (deviation + self.SPREAD)).transpose(1, 2)

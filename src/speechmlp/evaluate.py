@@ -5,14 +5,20 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from speechmlp.environment import require_torch
 from speechmlp.errors import UserError, run_command
 from speechmlp.listening import SWEEPS, parse_condition
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 PAGE = "index.html"
 EXAMPLES = 12
 """Mistakes shown in the report."""
+OF_EACH = 8
+"""Utterances of each letter whose mean shows what decides."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _some_of_each(labels: "Tensor", right: "Tensor") -> "Tensor":
+    """Returns the positions of the first `OF_EACH` recognised utterances of each letter."""
+    import torch
+
+    places = [((labels == letter) & right).nonzero()[:OF_EACH, 0] for letter in set(labels.tolist())]
+    return torch.cat(places)
+
+
 def _evaluate(arguments: argparse.Namespace) -> int:
     parse_condition(arguments.condition)
     require_torch()
@@ -67,6 +81,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from speechmlp.packing import open_packed
     from speechmlp.report import format_comparison, format_robustness, format_scores
     from speechmlp.runlog import newest_checkpoint, write_text
+    from speechmlp.saliency import mean_pictures
     from speechmlp.scores import Evaluation, Robustness
 
     path = Path(arguments.checkpoint) if arguments.checkpoint else newest_checkpoint(arguments.runs)
@@ -142,7 +157,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         places = torch.tensor([place for place, _ in shown], dtype=torch.int64, device=device)
         waveforms = corpus.take(places).waveforms
         examples = find_examples(model, waveforms, [mistake for _, mistake in shown])
-        page = render_report(evaluation, checkpoint.history, examples)
+        known = corpus.take(_some_of_each(labels, logits.argmax(1) == labels).to(device))
+        pictures = mean_pictures(model, known.waveforms, known.labels)
+        page = render_report(evaluation, checkpoint.history, examples, pictures)
         with new_corpus(arguments.report, mark=PAGE) as folder:
             (folder / "evaluation.json").write_text(text, encoding="utf-8")
             (folder / PAGE).write_text(page, encoding="utf-8")

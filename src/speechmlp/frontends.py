@@ -99,8 +99,12 @@ class LogMel(nn.Module):
         self.shape = (config.n_mels, self.spectrum.num_frames)
 
     def of_energy(self, energy: Tensor) -> Tensor:
-        """Returns the features [B, C, F] of mel energies [B, F, C]."""
-        return torch.log(energy + self.FLOOR).transpose(1, 2)
+        """Returns the features [B, C, F] of mel energies [B, F, n_mels]."""
+        return self.of_log(torch.log(energy + self.FLOOR))
+
+    def of_log(self, log_mel: Tensor) -> Tensor:
+        """Returns the features [B, C, F] of logarithms of mel energies [B, F, n_mels]."""
+        return log_mel.transpose(1, 2)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Returns the features [B, C, F] of waveforms [B, T]."""
@@ -123,9 +127,9 @@ class MFCC(LogMel):
         transform = torchaudio.functional.create_dct(config.n_mfcc, config.n_mels, norm="ortho")  # [n_mels, n_mfcc]
         self.register_buffer("transform", transform.T.contiguous(), persistent=False)
 
-    def of_energy(self, energy: Tensor) -> Tensor:
-        """Returns the coefficients [B, C, F] of mel energies [B, F, n_mels]."""
-        return self.transform @ super().of_energy(energy)
+    def of_log(self, log_mel: Tensor) -> Tensor:
+        """Returns the coefficients [B, C, F] of logarithms of mel energies [B, F, n_mels]."""
+        return self.transform @ super().of_log(log_mel)
 
 
 class Normalizer(nn.Module):
@@ -155,15 +159,21 @@ class Normalizer(nn.Module):
             self.register_buffer("mean", torch.zeros(channels, 1))
             self.register_buffer("std", torch.ones(channels, 1))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Returns the normalised features [B, C, F]; silence becomes zeros."""
+    def forward(self, features: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Returns the normalised features [B, C, F]; silence becomes zeros.
+
+        Args:
+            features: [B, C, F].
+            reference: [B, C, F], whose utterances give mean and deviation instead.
+        """
         if self.kind == "none":
             return features
         if self.kind == "corpus":
             return (features - self.mean) / self.std
-        centred = features - features.mean(dim=2, keepdim=True)
-        deviation = centred.square().mean(dim=(1, 2), keepdim=True).sqrt()
-        return centred / (deviation + self.EPSILON)
+        basis = features if reference is None else reference
+        mean = basis.mean(dim=2, keepdim=True)
+        deviation = (basis - mean).square().mean(dim=(1, 2), keepdim=True).sqrt()
+        return (features - mean) / (deviation + self.EPSILON)
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Stores the training corpus's mean and standard deviation, each [C]."""

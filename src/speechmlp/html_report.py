@@ -6,7 +6,7 @@ Dimension key: `F` frames, `C` mel bands, `T` samples.
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,11 @@ from speechmlp.config import LogMelConfig
 from speechmlp.engine import EpochRecord
 from speechmlp.errors import UserError
 from speechmlp.frontends import LogMel
-from speechmlp.labels import E_SET, LETTERS
+from speechmlp.labels import E_SET, LETTERS, label_of
 from speechmlp.listening import MEANINGS
 from speechmlp.models import SpeechClassifier
 from speechmlp.report import percent
+from speechmlp.saliency import integrated_gradients
 from speechmlp.scores import Comparison, Estimate, Evaluation, Mistake, Scores
 
 STYLE = """
@@ -54,15 +55,16 @@ class Example:
         waveform: float32 [T] at 16 kHz.
         log_mel: [F, C], natural logarithms.
         ends: where the front end finds the letter's start and end, in seconds, one pair a reading.
+        saliency: [F, C], what speaks for the recognised letter, in nats; None for models that see no mel bands.
     """
 
     mistake: Mistake
     waveform: Tensor
     log_mel: Tensor
     ends: tuple[tuple[float, float], ...]
+    saliency: Tensor | None
 
 
-@torch.inference_mode()
 def find_examples(model: SpeechClassifier, waveforms: Tensor, mistakes: Sequence[Mistake]) -> list[Example]:
     """Returns mistakes with what the model hears.
 
@@ -75,10 +77,13 @@ def find_examples(model: SpeechClassifier, waveforms: Tensor, mistakes: Sequence
         return []
     front_end = model.front_end
     ends: list[tuple[Tensor, Tensor]] = []
-    if isinstance(front_end, Aligned):
-        log_mel, ends = front_end.find(waveforms)
-    else:
-        log_mel = LogMel(LogMelConfig()).to(waveforms.device)(waveforms).transpose(1, 2)
+    with torch.no_grad():
+        if isinstance(front_end, Aligned):
+            log_mel, ends = front_end.find(waveforms)
+        else:
+            log_mel = LogMel(LogMelConfig()).to(waveforms.device)(waveforms).transpose(1, 2)
+    recognised = torch.tensor([label_of(mistake.recognised) for mistake in mistakes], device=waveforms.device)
+    saliency = integrated_gradients(model, waveforms, recognised)
     hop = NUM_SAMPLES / (log_mel.shape[1] - 1) / SAMPLE_RATE
     return [
         Example(
@@ -86,6 +91,7 @@ def find_examples(model: SpeechClassifier, waveforms: Tensor, mistakes: Sequence
             waveform=waveforms[row].cpu(),
             log_mel=log_mel[row].cpu(),
             ends=tuple((start[row].item() * hop, end[row].item() * hop) for start, end in ends),
+            saliency=None if saliency is None else saliency[row].cpu(),
         )
         for row, mistake in enumerate(mistakes)
     ]
@@ -301,17 +307,45 @@ def _sound(waveform: Tensor) -> str:
     return _data("audio/wav", buffer.getvalue())
 
 
+def _draw_saliency(axes: Any, saliency: Tensor, extent: tuple[float, float, float, float] | None = None) -> None:
+    """Draws cells [F, C]: red for the letter, blue against it, black for nothing."""
+    strongest = float(saliency.abs().quantile(0.995)) or 1.0
+    settings = {"cmap": "berlin", "vmin": -strongest, "vmax": strongest, "extent": extent}
+    axes.imshow(saliency.T.numpy(), origin="lower", aspect="auto", **settings)
+
+
+def _deciding(pictures: Mapping[int, Tensor]) -> str:
+    plot = _pyplot()
+    figure, grid = plot.subplots(4, 7, figsize=(9, 5), layout="constrained")
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, (label, picture) in zip(grid.flat, sorted(pictures.items()), strict=False):
+        _draw_saliency(axes, picture)
+        axes.set_title(LETTERS[label], fontsize=10, color="#888")
+    figure.patch.set_alpha(0)
+    caption = "Mean over recognised letters: red speaks for the letter, blue against it; time runs right, pitch up."
+    names = " ".join(LETTERS[label] for label in sorted(pictures))
+    return _figure(_picture(figure, f"What decides, for each of {names}", kind="spectrogram"), caption)
+
+
 def _example(example: Example) -> str:
     plot, mistake = _pyplot(), example.mistake
-    figure, axes = plot.subplots(figsize=(3.4, 1.9), layout="constrained")
+    rows = 1 if example.saliency is None else 2
+    figure, grid = plot.subplots(
+        rows, figsize=(3.4, 0.4 + 1.5 * rows), layout="constrained", squeeze=False, sharex=True
+    )
     level = example.log_mel.numpy()
-    axes.imshow(level.T, origin="lower", aspect="auto", cmap="magma", extent=(0, 1, 0, level.shape[1]))
-    for colour, ends in zip(("white", "cyan"), example.ends, strict=False):
-        for end in ends:
-            axes.axvline(end, color=colour, linewidth=1)
-    axes.set_xlabel("s", color="#888")
-    axes.set_ylabel("mel band", color="#888")
-    axes.tick_params(colors="#888")
+    extent = (0, 1, 0, level.shape[1])
+    grid[0, 0].imshow(level.T, origin="lower", aspect="auto", cmap="magma", extent=extent)
+    if example.saliency is not None:
+        _draw_saliency(grid[1, 0], example.saliency, extent)
+    for axes in grid[:, 0]:
+        for colour, ends in zip(("white", "cyan"), example.ends, strict=False):
+            for end in ends:
+                axes.axvline(end, color=colour, linewidth=1)
+        axes.set_ylabel("mel band", color="#888")
+        axes.tick_params(colors="#888")
+    grid[-1, 0].set_xlabel("s", color="#888")
     figure.patch.set_alpha(0)  # these are not turned over in the dark, so they have no paper
     title = f"{mistake.spoken} taken for {mistake.recognised}"
     picture = _picture(figure, f"Spectrogram of {mistake.id}, a spoken {mistake.spoken}", kind="spectrogram")
@@ -338,13 +372,19 @@ def _compared(comparison: Comparison) -> str:
     )
 
 
-def render_report(evaluation: Evaluation, history: Sequence[EpochRecord], examples: Sequence[Example]) -> str:
+def render_report(
+    evaluation: Evaluation,
+    history: Sequence[EpochRecord],
+    examples: Sequence[Example],
+    pictures: Mapping[int, Tensor],
+) -> str:
     """Returns the page.
 
     Args:
         evaluation: everything that is said in figures.
         history: the run's epochs.
         examples: mistakes to show, worst first.
+        pictures: label -> mean saliency [F, C]; may be empty.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -367,6 +407,7 @@ def render_report(evaluation: Evaluation, history: Sequence[EpochRecord], exampl
         f"<h2>Confusions</h2>{_confusion(scores)}",
         f"<h2>Letters</h2>{_letters(scores)}",
         f"<h2>Is it as sure as it should be?</h2>{_reliability(evaluation)}" if scores.reliability else "",
+        f"<h2>What decides</h2>{_deciding(pictures)}" if pictures else "",
         f"<h2>Groups</h2>{_groups(scores)}",
         f"<h2>Through noise, rooms and telephones</h2>{_robustness(evaluation)}" if evaluation.robustness else "",
         f"<h2>Learning</h2>{_learning(history)}" if history else "",
@@ -375,7 +416,8 @@ def render_report(evaluation: Evaluation, history: Sequence[EpochRecord], exampl
         shown = "".join(map(_example, examples))
         parts.append(
             f"<h2>The most certain mistakes</h2><p>{len(examples)} of {len(evaluation.mistakes)}; the lines are where "
-            f'the front end finds the letter (white by energy, cyan as learnt).</p><ul class="mistakes">{shown}</ul>'
+            "the front end finds the letter (white by energy, cyan as learnt), and the lower picture is what spoke for "
+            f'the letter that was recognised (red) or against it (blue).</p><ul class="mistakes">{shown}</ul>'
         )
     title = "Spoken letters: evaluation"
     head = (
