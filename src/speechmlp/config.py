@@ -301,6 +301,7 @@ class OutputConfig(Section):
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = Field(
         None, description="name of the run; the config file's name and the time where it is null"
     )
+    tensorboard: bool = Field(False, description="write event files for TensorBoard too; needs the extra tensorboard")
 
 
 class Config(Section):

@@ -33,6 +33,7 @@ def _train(arguments: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
+    from speechmlp.board import Board
     from speechmlp.checkpoint import load_checkpoint, save_checkpoint
     from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters
     from speechmlp.distillation import Teachers, same_features
@@ -91,6 +92,7 @@ def _train(arguments: argparse.Namespace) -> int:
                     f"{path}: its front end reads other features; expected the front_end of this configuration"
                 )
         teachers = Teachers(distill, [teacher.model.to(device) for teacher in trained])
+    board = Board() if config.output.tensorboard else None
     average = copy.deepcopy(model).eval() if config.training.ema else None
     if last is None:
         run = create_run(config, Path(arguments.config).stem)
@@ -115,6 +117,8 @@ def _train(arguments: argparse.Namespace) -> int:
     print(f"Model: {model.num_parameters():,} parameters on {device}")
     print(f"Run: {run}", flush=True)
     used = model if average is None else average
+    if board is not None:
+        board.open(run, len(history))
     for record in train(model, average, corpus, sampler, valid, config.training, optimizer, history, teachers):
         history.append(record)
         learnt = None if average is None else model.state_dict()
@@ -122,6 +126,8 @@ def _train(arguments: argparse.Namespace) -> int:
         if record.best:
             save_checkpoint(run / BEST, config, used, history)
         write_metrics(run, history)
+        if board is not None:
+            board.epoch(record)
         tqdm.write(
             f"epoch {record.epoch}/{config.training.epochs}  train loss {record.train_loss:.4f}  "
             f"valid loss {record.valid_loss:.4f}  valid accuracy {100 * record.valid_accuracy:.2f}%"
@@ -136,9 +142,12 @@ def _train(arguments: argparse.Namespace) -> int:
         which = config.training.keep.capitalize()
         share = f"{100 * kept.valid_accuracy:.2f}% of the validation letters{learnt_too}"
         print(f"{which}: {share}, epoch {kept.epoch}, {run / BEST}")
+        best = load_checkpoint(run / BEST)
+        logits, labels = predict(best.model.to(device), valid)
+        if board is not None:
+            board.close(kept.epoch, logits, labels, valid)
         if config.corpus.learn == "train":  # learnt utterances would make every model look too sure
-            best = load_checkpoint(run / BEST)
-            temperature = fit_temperature(*predict(best.model.to(device), valid))
+            temperature = fit_temperature(logits, labels)
             save_checkpoint(run / BEST, best.config, best.model, best.history, temperature=temperature)
             print(f"Temperature: {temperature:.3f}, fitted on the validation letters")
     return 0
