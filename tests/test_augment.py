@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchaudio
 
 from speechmlp.augment import Augment
 from speechmlp.config import AugmentConfig, LogMelConfig
@@ -63,6 +64,27 @@ def test_speed_changes_length_and_pitch_together(letters: torch.Tensor) -> None:
     pitch = [torch.fft.rfft(waves, 65_536).abs()[:, 300:1000].argmax(1) + 300 for waves in (letters, changed)]
     assert torch.allclose(pitch[1] / pitch[0], factor, rtol=0.03)
     assert ((start + end) / 2 - 8000).abs().max() < 2
+
+
+def test_gain_changes_the_level_only(letters: torch.Tensor) -> None:
+    louder = Augment(AugmentConfig(gain=12.0)).waveforms(letters)[0]
+    ratio = 20 * torch.log10(louder.square().mean(1).sqrt() / letters.square().mean(1).sqrt())
+    assert ratio.abs().max() <= 12.01
+    assert ratio.max() - ratio.min() > 3
+    factor = (louder.square().mean(1) / letters.square().mean(1)).sqrt()[:, None]
+    assert torch.allclose(louder, factor * letters, atol=1e-4)
+
+
+def test_companding_agrees_with_torchaudio(letters: torch.Tensor) -> None:
+    ours = Augment.companded(letters)
+    coded = torchaudio.functional.mu_law_encoding(letters, 256)
+    theirs = torchaudio.functional.mu_law_decoding(coded, 256)
+    noise, their_noise = ((x - letters).square().mean() for x in (ours, theirs))
+    assert 0.5 < noise / their_noise < 2  # the levels differ by half a step: ours have an exact zero
+    assert (ours[letters == 0] == 0).all()
+    touched = Augment(AugmentConfig(companding=0.5)).waveforms(letters.repeat(20, 1))[0]
+    changed = (touched != letters.repeat(20, 1)).any(1).double().mean()
+    assert 0.3 < changed < 0.7
 
 
 def test_clipping_flattens_peaks(letters: torch.Tensor) -> None:

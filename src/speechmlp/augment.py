@@ -1,7 +1,8 @@
 """Augmentation: batched layers on the device, active in training only, each switched on by its setting.
 
-Speed, place and clipping act on waveforms; everything that can be said in powers (vocal tract, reverberation, noise,
-babble, channel, telephone band) acts on mel energies after one Fourier transform, which is cheaper.
+Speed, place, clipping, gain and companding act on waveforms; everything that can be said in powers (vocal tract,
+reverberation, noise, babble, channel, telephone band) acts on mel energies after one Fourier transform, which is
+cheaper.
 
 Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands, `K` tokens.
 """
@@ -54,7 +55,7 @@ class Augment(nn.Module):
         recorded = (waveforms != 0).view(torch.uint8)  # argmax takes no booleans
         start = recorded.argmax(1).float()
         end = samples - recorded.flip(1).argmax(1).float()
-        if not (config.speed or config.shift or config.clip):
+        if not (config.speed or config.shift or config.clip or config.gain or config.companding):
             return waveforms, start, end
         speed = torch.exp(uniform(count, low=-config.speed, high=config.speed, like=waveforms))
         half, middle = (end - start) / 2 / speed, (end + start) / 2
@@ -74,7 +75,19 @@ class Augment(nn.Module):
             clipped = chance(count, 1, share=config.clip, like=moved) > 0
             limit = moved.abs().amax(1, keepdim=True) * uniform(count, 1, low=0.2, high=0.9, like=moved)
             moved = torch.where(clipped, moved.clamp(-limit, limit), moved)
+        if config.gain:
+            moved = moved * decibels(uniform(count, 1, low=-config.gain, high=config.gain, like=moved) / 2)
+        if config.companding:
+            coded = chance(count, 1, share=config.companding, like=moved) > 0
+            moved = torch.where(coded, self.companded(moved), moved)
         return moved, (place - half).clamp(0, samples), (place + half).clamp(0, samples)
+
+    @staticmethod
+    def companded(waveforms: Tensor) -> Tensor:
+        """Returns waveforms as the 8 bits of a telephone exchange leave them (mu-law, ITU-T G.711)."""
+        loudness = torch.log1p(255 * waveforms.abs().clamp_max(1)) / math.log(256)
+        steps = (loudness * 127).round() / 127
+        return waveforms.sign() * torch.expm1(steps * math.log(256)) / 255
 
     def mel(self, waveforms: Tensor, spectrum: MelSpectrum) -> Tensor:
         """Returns augmented mel energies [B, F, C] of waveforms [B, T]."""

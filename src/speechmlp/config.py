@@ -165,6 +165,8 @@ class AugmentConfig(Section):
     shift: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of the free room that is moved into")
     edge: Share = 0.0
     clip: Share = 0.0
+    gain: Annotated[float, Field(ge=0, le=60)] = Field(0.0, description="largest change of level, dB")
+    companding: Share = 0.0
     vocal_tract: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0.0, description="largest |ln| of the change of formants"
     )
