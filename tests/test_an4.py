@@ -144,7 +144,12 @@ def test_failed_downloads_leave_nothing(tmp_path: Path, server: str, name: str, 
     assert [path.name for path in tmp_path.iterdir()] == ["www"]
 
 
-def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("python", ["of today", "before tarfile.data_filter"])
+def test_an_archive_cannot_write_outside_its_folder(
+    python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if python != "of today":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
     (tmp_path / "x").write_text("x")
     with tarfile.open(tmp_path / "evil.tar", "w") as tar:
         tar.add(tmp_path / "x", "../../outside")

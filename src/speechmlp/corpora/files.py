@@ -50,6 +50,20 @@ def new_corpus(folder: str | Path, mark: str = MANIFEST) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _harmless(tar: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo]:
+    """Returns the files and folders of an archive, without links and devices.
+
+    Raises:
+        ValueError: one would be written outside of `folder`.
+    """
+    root = folder.resolve()
+    members = [member for member in tar.getmembers() if member.isfile() or member.isdir()]
+    for member in members:
+        if not (root / member.name).resolve().is_relative_to(root):
+            raise ValueError(f"{member.name} would be written outside of it")
+    return members
+
+
 def unpack(archive: str | Path, folder: Path) -> None:
     """Unpacks a tar archive; nothing in it can be written outside the folder.
 
@@ -58,7 +72,10 @@ def unpack(archive: str | Path, folder: Path) -> None:
     """
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            if hasattr(tarfile, "data_filter"):
+                tar.extractall(folder, filter="data")
+            else:  # Python before 3.10.12 and 3.11.4
+                tar.extractall(folder, members=_harmless(tar, folder))
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise UserError(
             f"{archive}: cannot be unpacked as a tar archive ({error}); expected a .tar or .tar.gz"
