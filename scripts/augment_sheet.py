@@ -28,6 +28,7 @@ from speechmlp.errors import UserError, run_command
 from speechmlp.frontends import MelSpectrum
 from speechmlp.models import SpeechClassifier
 from speechmlp.packing import open_packed
+from speechmlp.pictures import load_pyplot
 
 BATCH = 32
 """Utterances augmented at once: those shown, and others to be the babble behind them."""
@@ -82,13 +83,7 @@ def _save(folder: Path, name: str, energy: Tensor, waveform: Tensor, ends: tuple
 
 
 def _sheet(arguments: argparse.Namespace) -> int:
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise UserError("pictures need matplotlib: python -m pip install 'speechmlp[pictures]'") from error
+    pyplot = load_pyplot()
     if not 1 <= arguments.letters <= BATCH or arguments.versions < 1:
         raise UserError(f"expected 1 to {BATCH} --letters and 1 or more --versions")
     config = load_config(arguments.config, arguments.overrides)

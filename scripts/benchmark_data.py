@@ -11,7 +11,6 @@ import torch
 from speechmlp.config import CorpusConfig
 from speechmlp.dataset import SpokenLetters
 from speechmlp.errors import UserError, run_command
-from speechmlp.manifest import Split
 from speechmlp.packing import open_packed
 
 
@@ -31,8 +30,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     started = time.perf_counter()
     packed = open_packed(corpus)
     opened = time.perf_counter() - started
-    chosen: tuple[Split, ...] = ("train",) if packed.utterances[0].split else ()
-    letters = SpokenLetters(packed, *chosen).to(torch.device("cpu"))
+    letters = SpokenLetters(packed, "train" if packed.utterances[0].split else None).to(torch.device("cpu"))
     rates = []
     for epoch in range(arguments.epochs + 1):
         order = torch.randperm(len(letters), generator=torch.Generator().manual_seed(epoch))

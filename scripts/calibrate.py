@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from speechmlp.checkpoint import load_checkpoint, save_checkpoint
-from speechmlp.config import CorpusConfig
 from speechmlp.dataset import SpokenLetters
 from speechmlp.engine import predict
 from speechmlp.errors import UserError, run_command
@@ -36,8 +35,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     if checkpoint.training is not None:
         raise UserError(f"{arguments.checkpoint}: expected a best.pt; a last.pt is for going on with training")
     if arguments.manifest:
-        packed = open_packed(CorpusConfig(manifest=arguments.manifest, cache=checkpoint.config.corpus.cache))
-        letters = SpokenLetters(packed, *([arguments.split] if arguments.split else []))
+        packed = open_packed(checkpoint.config.corpus.model_copy(update={"manifest": arguments.manifest}))
+        letters = SpokenLetters(packed, arguments.split)
         temperature = fit_temperature(*predict(checkpoint.model, letters.to(torch.device("cpu"))))
     else:
         temperature = load_checkpoint(arguments.like).temperature if arguments.like else arguments.temperature

@@ -13,7 +13,7 @@ from speechmlp.config import CorpusConfig
 from speechmlp.dataset import SpokenLetters
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS, label_of
-from speechmlp.metrics import find_mistakes, score
+from speechmlp.metrics import score
 from speechmlp.packing import FULL_SCALE, open_packed
 from speechmlp.report import format_scores
 from speechmlp.runlog import write_text
@@ -39,7 +39,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise UserError("this needs PocketSphinx: python -m pip install 'speechmlp[align]'") from error
     packed = open_packed(CorpusConfig(manifest=arguments.manifest, on_error=arguments.on_error))
-    letters = SpokenLetters(packed, *([arguments.split] if arguments.split else []))
+    letters = SpokenLetters(packed, arguments.split)
     with tempfile.TemporaryDirectory() as folder:
         dictionary, grammar = Path(folder) / "letters.dic", Path(folder) / "letters.gram"
         dictionary.write_text(PRONUNCIATIONS.replace("|", "\n") + "\n", encoding="ascii")
@@ -75,12 +75,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             temperature=1.0,
             left_out=len(packed.skipped),
             scores=scores,
-            mistakes=tuple(
-                mistake
-                for _, mistake in find_mistakes(
-                    logits, letters.labels, letters.speakers, [utterance.id for utterance in letters.utterances], 1.0
-                )
-            ),
+            mistakes=(),  # they go with probabilities, which it has none of
         )
         write_text(Path(arguments.json), evaluation.model_dump_json(indent=2) + "\n")
     return 0

@@ -43,17 +43,18 @@ class SpokenLetters(Dataset[Item]):
     converts whole batches on the device.
     """
 
-    def __init__(self, packed: PackedCorpus, *splits: Split) -> None:
+    def __init__(self, packed: PackedCorpus, *splits: Split | None) -> None:
         """Selects splits of a packed corpus.
 
         Args:
             packed: the decoded corpus.
-            splits: train, valid or test; none for every utterance.
+            splits: train, valid or test; None, or nothing, for every utterance.
 
         Raises:
             UserError: the splits hold no utterance.
         """
-        chosen = [index for index, utterance in enumerate(packed.utterances) if not splits or utterance.split in splits]
+        every = all(split is None for split in splits)
+        chosen = [index for index, utterance in enumerate(packed.utterances) if every or utterance.split in splits]
         if not chosen:
             found = sorted({utterance.split or "none" for utterance in packed.utterances})
             raise UserError(
@@ -74,7 +75,7 @@ class SpokenLetters(Dataset[Item]):
         Raises:
             UserError: the manifest or a recording cannot be read, or the split is empty.
         """
-        return cls(open_packed(CorpusConfig(manifest=manifest, cache=cache)), *([split] if split else []))
+        return cls(open_packed(CorpusConfig(manifest=manifest, cache=cache)), split)
 
     @property
     def speakers(self) -> list[str]:

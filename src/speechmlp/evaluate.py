@@ -79,11 +79,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from speechmlp.manifest import Split
     from speechmlp.metrics import find_mistakes, score
     from speechmlp.packing import open_packed
+    from speechmlp.pictures import load_pyplot
     from speechmlp.report import format_comparison, format_robustness, format_scores
     from speechmlp.runlog import newest_checkpoint, write_text
     from speechmlp.saliency import mean_pictures
     from speechmlp.scores import Evaluation, Robustness
 
+    if arguments.report:
+        load_pyplot()  # told before the work, not after it
     path = Path(arguments.checkpoint) if arguments.checkpoint else newest_checkpoint(arguments.runs)
     checkpoint = load_checkpoint(path)
     overrides = {
@@ -100,7 +103,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.split and not has_splits:
         raise UserError(f"{config.corpus.manifest}: has no splits; leave --split out to evaluate all of it")
     split: Split | None = (arguments.split or "test") if has_splits else None
-    utterances = SpokenLetters(packed, *([split] if split else []))
+    utterances = SpokenLetters(packed, split)
     corpus = utterances.heard(arguments.condition, device)
     model = checkpoint.model.to(device)
     logits, labels = predict(model, corpus)

@@ -19,11 +19,11 @@ from speechmlp.alignment import Aligned
 from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.config import LogMelConfig
 from speechmlp.engine import EpochRecord
-from speechmlp.errors import UserError
 from speechmlp.frontends import LogMel
 from speechmlp.labels import E_SET, LETTERS, label_of
 from speechmlp.listening import MEANINGS
 from speechmlp.models import SpeechClassifier
+from speechmlp.pictures import load_pyplot
 from speechmlp.report import percent
 from speechmlp.saliency import integrated_gradients
 from speechmlp.scores import Comparison, Estimate, Evaluation, Mistake, Scores
@@ -97,17 +97,6 @@ def find_examples(model: SpeechClassifier, waveforms: Tensor, mistakes: Sequence
     ]
 
 
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise UserError("the report needs matplotlib: python -m pip install 'speechmlp[pictures]'") from error
-    return pyplot
-
-
 def _data(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
@@ -116,7 +105,7 @@ def _picture(figure: Any, description: str, kind: str = "chart") -> str:
     """Returns an <img> of a matplotlib figure, and closes it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    _pyplot().close(figure)
+    load_pyplot().close(figure)
     return f'<img class="{kind}" alt="{html.escape(description)}" src="{_data("image/png", buffer.getvalue())}">'
 
 
@@ -157,7 +146,7 @@ def _scores_table(scores: Scores) -> str:
 
 
 def _confusion(scores: Scores) -> str:
-    plot = _pyplot()
+    plot = load_pyplot()
     counts = np.array(scores.confusion, dtype=float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure, axes = plot.subplots(figsize=(7.5, 7), layout="constrained")
@@ -175,7 +164,7 @@ def _confusion(scores: Scores) -> str:
 
 
 def _bars(names: Sequence[str], estimates: Sequence[Estimate], what: str) -> str:
-    plot = _pyplot()
+    plot = load_pyplot()
     figure, axes = plot.subplots(figsize=(max(4.0, 0.34 * len(names) + 1), 3), layout="constrained")
     values = np.array([estimate.value for estimate in estimates])
     low, high = (np.array([getattr(estimate, end) for estimate in estimates]) for end in ("low", "high"))
@@ -208,7 +197,7 @@ def _letters(scores: Scores) -> str:
 
 
 def _reliability(evaluation: Evaluation) -> str:
-    scores, plot = evaluation.scores, _pyplot()
+    scores, plot = evaluation.scores, load_pyplot()
     filled = [place for place in scores.reliability if place.probability is not None and place.accuracy is not None]
     figure, (left, right) = plot.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     left.plot([0, 1], [0, 1], color="#888", linewidth=1)
@@ -250,7 +239,7 @@ def _groups(scores: Scores) -> str:
 
 
 def _robustness(evaluation: Evaluation) -> str:
-    plot, clean = _pyplot(), evaluation.scores.accuracy.value
+    plot, clean = load_pyplot(), evaluation.scores.accuracy.value
     kinds = list(dict.fromkeys(point.kind for point in evaluation.robustness))
     drawn = [kind for kind in kinds if kind != "telephone"]
     figure, grid = plot.subplots(-(-len(drawn) // 3), 3, figsize=(9, 2.6 * -(-len(drawn) // 3)), layout="constrained")
@@ -283,7 +272,7 @@ def _robustness(evaluation: Evaluation) -> str:
 
 
 def _learning(history: Sequence[EpochRecord]) -> str:
-    plot = _pyplot()
+    plot = load_pyplot()
     epochs = [record.epoch for record in history]
     figure, (left, right) = plot.subplots(1, 2, figsize=(8, 3), layout="constrained")
     left.plot(epochs, [record.train_loss for record in history], label="training")
@@ -315,7 +304,7 @@ def _draw_saliency(axes: Any, saliency: Tensor, extent: tuple[float, float, floa
 
 
 def _deciding(pictures: Mapping[int, Tensor]) -> str:
-    plot = _pyplot()
+    plot = load_pyplot()
     figure, grid = plot.subplots(4, 7, figsize=(9, 5), layout="constrained")
     for axes in grid.flat:
         axes.axis("off")
@@ -329,7 +318,7 @@ def _deciding(pictures: Mapping[int, Tensor]) -> str:
 
 
 def _example(example: Example) -> str:
-    plot, mistake = _pyplot(), example.mistake
+    plot, mistake = load_pyplot(), example.mistake
     rows = 1 if example.saliency is None else 2
     figure, grid = plot.subplots(
         rows, figsize=(3.4, 0.4 + 1.5 * rows), layout="constrained", squeeze=False, sharex=True
