@@ -3,6 +3,7 @@
 Dimension key: `C` channels, `T` samples.
 """
 
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
@@ -108,8 +109,12 @@ def _load_with_ffmpeg(path: Path, start: float | None, end: float | None) -> tup
 
 @lru_cache(maxsize=16)
 def _resampler(sample_rate: int) -> torchaudio.transforms.Resample:
-    # Kept because computing the windowed-sinc kernel costs more than applying it to one second.
-    return torchaudio.transforms.Resample(sample_rate, SAMPLE_RATE)
+    # Kept because computing the windowed-sinc kernel costs more than applying it to one second. The kernel grows with
+    # the ratio's denominator, to gigabytes for rates such as 22051 Hz: those are taken for a neighbour less than a
+    # thousandth away. Every usual rate is exact.
+    ratio = Fraction(sample_rate, SAMPLE_RATE)
+    near = ratio.limit_denominator(640) or ratio
+    return torchaudio.transforms.Resample(near.numerator, near.denominator)
 
 
 def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
