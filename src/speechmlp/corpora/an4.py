@@ -4,33 +4,24 @@ Each utterance's transcript is aligned with PocketSphinx and its bundled US Engl
 pronunciations of AN4's own dictionary; the words that are single letters are the corpus.
 """
 
-import os
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from speechmlp.corpora.files import MANIFEST, download, new_corpus, unpack
+from speechmlp.corpora.forced_alignment import SAMPLE_RATE, align_all, require_pocketsphinx
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
 from speechmlp.manifest import Split, Utterance, read_manifest, write_manifest
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
-SAMPLE_RATE = 16_000
-"""Hz, of every AN4 recording."""
-FRAMES_PER_SECOND = 100
-"""Of PocketSphinx's alignment."""
 EXPECTED = {"utterances": 1078, "speakers": 84, "letters": 3442}
 """Counted in the published corpus; CMU publishes no checksum."""
 
@@ -135,67 +126,22 @@ def read_samples(path: Path) -> NDArray[np.int16]:
     return samples  # type: ignore[no-any-return]
 
 
-Segment = tuple[str, int, int]
-"""A word with its first and last sample, the last not included."""
-
-_decoder: Any = None
-"""One a worker process: loading the acoustic model takes longer than aligning an utterance."""
-
-
-def _start_worker(dictionary: str) -> None:
-    global _decoder
-    import pocketsphinx
-
-    model = pocketsphinx.get_model_path("en-us/en-us")
-    # Batch mean normalisation: the live one would make each alignment depend on the utterances before it. The best-path
-    # search over the word lattice finds no path in 16 of the 1078 utterances; the first pass alone aligns them all.
-    _decoder = pocketsphinx.Decoder(hmm=model, dict=dictionary, lm=None, cmn="batch", bestpath=False, loglevel="FATAL")
-
-
-def _align(recording: Recording) -> tuple[NDArray[np.int16], list[Segment]] | str:
-    """Returns the samples and the segments of the words, or why there are none."""
-    try:
-        samples = read_samples(recording.path)
-        _decoder.set_align_text(" ".join(recording.words))
-        _decoder.start_utt()
-        _decoder.process_raw(samples.tobytes(), full_utt=True)
-        _decoder.end_utt()
-        segments = [
-            (
-                re.sub(r"\(\d+\)$", "", segment.word),
-                segment.start_frame * SAMPLE_RATE // FRAMES_PER_SECOND,
-                (segment.end_frame + 1) * SAMPLE_RATE // FRAMES_PER_SECOND,
-            )
-            for segment in _decoder.seg() or ()
-        ]
-    except (UserError, RuntimeError, ValueError) as error:
-        return f"{recording.name}: {error}"
-    words = [segment for segment in segments if segment[0] in recording.words]
-    if tuple(word for word, _, _ in words) != recording.words:
-        return f"{recording.name}: no alignment of {' '.join(recording.words)!r}"
-    return samples, words
-
-
 def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, workers: int | None) -> tuple[int, list[str]]:
     """Writes the letters and their manifest; returns how many recordings there were, and which were not aligned."""
     utterances: list[Utterance] = []
     failures: list[str] = []
-    with ProcessPoolExecutor(
-        workers or os.cpu_count(), get_context("spawn"), initializer=_start_worker, initargs=(str(dictionary),)
-    ) as pool:
-        aligned = pool.map(_align, recordings, chunksize=16)
-        bar = tqdm(aligned, "aligning", len(recordings), unit=" utterances", disable=None)
-        for recording, result in zip(recordings, bar, strict=True):
-            if isinstance(result, str):
-                failures.append(result)
-                continue
-            samples, segments = result
-            for number, (word, first, last) in enumerate(segments):
-                if word in LETTERS:
-                    path = folder / "wav" / recording.speaker / f"{recording.name}-{number:02}-{word}.wav"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    soundfile.write(path, samples[first:last], SAMPLE_RATE, subtype="PCM_16")
-                    utterances.append(Utterance(path, word, recording.speaker, recording.split))
+    texts = [(recording.path, recording.words) for recording in recordings]
+    aligned = align_all(texts, read_samples, dictionary, workers)
+    for recording, result in zip(recordings, aligned, strict=True):
+        if isinstance(result, str):
+            failures.append(f"{recording.name}: {result}")
+            continue
+        for number, (word, first, last) in enumerate(result.segments):
+            if word in LETTERS:
+                path = folder / "wav" / recording.speaker / f"{recording.name}-{number:02}-{word}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, result.samples[first:last], SAMPLE_RATE, subtype="PCM_16")
+                utterances.append(Utterance(path, word, recording.speaker, recording.split))
     if not utterances:
         raise UserError(f"no utterance could be aligned; the first problem: {failures[0]}")
     write_manifest(folder / MANIFEST, utterances)
@@ -214,12 +160,7 @@ def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers
     Raises:
         UserError: the source is not AN4, PocketSphinx is missing, or the folder cannot be written.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"expected 1 or more workers, found {workers}")
-    try:
-        import pocketsphinx  # noqa: F401
-    except ImportError as error:
-        raise UserError("cutting letters needs PocketSphinx: python -m pip install 'speechmlp[align]'") from error
+    require_pocketsphinx()  # told before the download
     with new_corpus(output) as folder, tempfile.TemporaryDirectory(prefix="speechmlp-an4-") as scratch:
         if source is None:
             source = Path(scratch) / "an4.tar.gz"
@@ -230,8 +171,5 @@ def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers
             unpack(source, Path(scratch) / "tree")
             source = Path(scratch) / "tree"
         recordings, dictionary = read_tree(source)
-        try:
-            count, failures = _cut(folder, recordings, dictionary, workers)
-        except BrokenProcessPool as error:
-            raise UserError("an aligning process died; run the command again with --workers 1") from error
+        count, failures = _cut(folder, recordings, dictionary, workers)
     return Summary(read_manifest(Path(output) / MANIFEST), count, failures)
