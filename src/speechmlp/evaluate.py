@@ -124,7 +124,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                     Robustness(kind=kind, condition=name, level=parse_condition(name)[1], accuracy=accuracy)
                 )
     mistakes = find_mistakes(logits, labels, speakers, ids, temperature)
-    groups = find_groups(speakers, utterances.lengths, utterances.power())
+    genders = [utterance.gender for utterance in utterances.utterances]
+    groups = find_groups(genders, utterances.lengths, utterances.power())
     evaluation = Evaluation(
         checkpoint=str(path),
         manifest=config.corpus.manifest,

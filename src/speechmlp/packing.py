@@ -138,7 +138,7 @@ def open_packed(corpus: CorpusConfig) -> PackedCorpus:
             written.
     """
     manifest = Path(corpus.manifest)
-    utterances = read_manifest(manifest)
+    utterances = read_manifest(manifest, corpus.shared_speakers)
     fingerprint = _fingerprint(manifest, utterances)
     settings = f"{FORMAT}\0{SAMPLE_RATE}\0{manifest.resolve()}\0{corpus.margin}\0{corpus.on_error}"
     name = manifest.resolve().parent.name or "corpus"

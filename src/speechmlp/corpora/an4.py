@@ -15,11 +15,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from speechmlp.corpora.files import MANIFEST, download, new_corpus, unpack
+from speechmlp.corpora.files import MANIFEST, download, new_corpus, require_apart, unpack
 from speechmlp.corpora.forced_alignment import SAMPLE_RATE, align_all, require_pocketsphinx
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import Split, Utterance, read_manifest, write_manifest
+from speechmlp.manifest import GENDERS, Split, Utterance, read_manifest, write_manifest
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
 EXPECTED = {"utterances": 1078, "speakers": 84, "letters": 3442}
@@ -38,6 +38,11 @@ class Recording:
     words: tuple[str, ...]
     speaker: str
     test: bool
+
+    @property
+    def gender(self) -> str:
+        """Speakers' names begin with f or m."""
+        return GENDERS[self.speaker[0]]
 
     @property
     def split(self) -> Split:
@@ -141,7 +146,7 @@ def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, worker
                 path = folder / "wav" / recording.speaker / f"{recording.name}-{number:02}-{word}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 soundfile.write(path, result.samples[first:last], SAMPLE_RATE, subtype="PCM_16")
-                utterances.append(Utterance(path, word, recording.speaker, recording.split))
+                utterances.append(Utterance(path, word, recording.speaker, recording.split, gender=recording.gender))
     if not utterances:
         raise UserError(f"no utterance could be aligned; the first problem: {failures[0]}")
     write_manifest(folder / MANIFEST, utterances)
@@ -161,6 +166,8 @@ def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers
         UserError: the source is not AN4, PocketSphinx is missing, or the folder cannot be written.
     """
     require_pocketsphinx()  # told before the download
+    if source is not None:
+        require_apart(source, output)
     with new_corpus(output) as folder, tempfile.TemporaryDirectory(prefix="speechmlp-an4-") as scratch:
         if source is None:
             source = Path(scratch) / "an4.tar.gz"
