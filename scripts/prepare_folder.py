@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from speechmlp.corpora.folder import assign_splits, read_source, warning_of
+from speechmlp.corpora.folder import assign_splits, read_source, require_shares, warning_of
 from speechmlp.errors import UserError, run_command
 from speechmlp.manifest import write_manifest
 
@@ -21,8 +21,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    if not (arguments.valid >= 0 and arguments.test >= 0 and arguments.valid + arguments.test < 1):
-        raise UserError("--valid and --test: expected shares of 0 or more that leave some for training")
+    require_shares(arguments.valid, arguments.test)
     target = Path(arguments.output)
     if target.suffix != ".tsv":
         raise UserError(f"{target}: expected a name that ends in .tsv")

@@ -38,14 +38,17 @@ def split_by_speaker(
     wanted: list[Split] = [split for split, share in zip(SPLITS, (1, valid, test), strict=True) if share > 0]
     if len(ordered) < 3:
         return splits
-    # A speaker may move where its split keeps another one, and another one for each letter that it says.
+    # First no split stays empty (the letter ""), then no letter is missing from one. A speaker may move where its split
+    # keeps another one, and, once each has somebody, another one for each letter that the speaker says.
     counts = Counter((splits[speaker], letter) for speaker in ordered for letter in ("", *says[speaker]))
     for letter in ("", *sorted(set(letters))):
         sayers = [speaker for speaker in ordered if not letter or letter in says[speaker]]
         for split in reversed(wanted) if len(sayers) >= 3 else ():
             if counts[split, letter]:
                 continue
-            free = [s for s in sayers if all(counts[splits[s], said] > 1 for said in ("", *says[s]))]
+            free = [
+                s for s in sayers if all(counts[splits[s], said] > 1 for said in ("", *(says[s] if letter else ())))
+            ]
             fullest = max(wanted, key=lambda other: sum(splits[s] == other for s in free))
             moved = next((s for s in free if splits[s] == fullest), None)
             if moved is not None:

@@ -51,6 +51,16 @@ def read_source(source: str | Path) -> list[Utterance]:
     return read_folder(source) if Path(source).is_dir() else read_manifest(source, allow_shared=True)
 
 
+def require_shares(valid: float, test: float) -> None:
+    """Checks shares of speakers that a user gives.
+
+    Raises:
+        UserError: one is negative, or nothing is left for training.
+    """
+    if not (valid >= 0 and test >= 0 and valid + test < 1):
+        raise UserError("--valid and --test: expected shares of 0 or more that leave some for training")
+
+
 def assign_splits(utterances: Sequence[Utterance], valid: float, test: float) -> tuple[list[Utterance], bool]:
     """Returns the utterances with a split each, and whether the splits are by speaker.
 
