@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from speechmlp.corpora.noises import prepare_noises
 from speechmlp.listening import SWEEPS
 from speechmlp.scores import Evaluation
 from tests.conftest import ROOT, Run
@@ -36,7 +37,9 @@ def report(synthetic_corpus: Path, run_python: Run, tmp_path: Path) -> Path:
     assert run_python(*train, "training.epochs=4", "output.name=long").returncode == 0
     assert run_python(*train, "training.epochs=1", "output.name=short").returncode == 0
     checkpoints = ["--checkpoint", "runs/long/best.pt", "--compare", "runs/short/best.pt"]
-    result = run_python(*EVALUATE, *checkpoints, "--report", "report", "--sweep")
+    prepare_noises(tmp_path / "noises", sources=20)
+    negatives = ["--negatives", tmp_path / "noises" / "non_letters.tsv"]
+    result = run_python(*EVALUATE, *checkpoints, *negatives, "--report", "report", "--sweep")
     assert result.returncode == 0, result.stderr
     assert "Report: report/index.html" in result.stdout
     assert re.search(r"^Against runs/short/best.pt: [+-][\d.]+ points", result.stdout, re.M)
@@ -74,6 +77,12 @@ def test_the_page_opens_its_sounds_play_and_its_figures_are_the_jsons(report: Pa
     robust = page.locator("details", has_text="with the telephone")
     robust.locator("summary").click()
     assert shown(by_condition["telephone"]) in robust.inner_text()
+
+    assert evaluation.rejection is not None
+    assert f"{shown(evaluation.rejection.letters_declined)} of these letters" in page.inner_text("main")
+    declined = page.locator("table", has_text="no letter").inner_text()
+    for kind in evaluation.rejection.kinds:
+        assert re.search(rf"{kind.name}\s+{kind.count}\s+{shown(kind.declined)}", declined)
 
     players = page.locator("audio")
     assert players.count() == min(12, len(evaluation.mistakes)) > 0

@@ -138,8 +138,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         others = torch.cat([predict(model, part.to(device))[0] for part in negatives])
         rejection = score_rejection(logits, others, kinds, checkpoint.reject_below, temperature)
     mistakes = find_mistakes(logits, labels, speakers, ids, temperature)
-    genders = [utterance.gender for utterance in utterances.utterances]
-    groups = find_groups(genders, utterances.lengths, utterances.power())
+    groups = find_groups(utterances.utterances, utterances.lengths, utterances.power())
     evaluation = Evaluation(
         checkpoint=str(path),
         manifest=config.corpus.manifest,

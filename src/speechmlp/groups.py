@@ -1,4 +1,4 @@
-"""Groups of utterances that a classifier may serve differently: gender, duration, loudness.
+"""Groups of utterances that a classifier may serve differently: gender, corpus, duration, loudness.
 
 Dimension key: `N` utterances, `T` samples.
 """
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from speechmlp.audio import SAMPLE_RATE
+from speechmlp.manifest import Utterance
 
 DURATIONS = ((0.0, 0.25, "under 0.25 s"), (0.25, 0.4, "0.25 to 0.4 s"), (0.4, float("inf"), "0.4 s and longer"))
 LOUDNESSES = (
@@ -22,17 +23,19 @@ def _named(value: float, ranges: Sequence[tuple[float, float, str]]) -> str:
     return next(name for low, high, name in ranges if low <= value < high)
 
 
-def find_groups(genders: Sequence[str | None], lengths: Tensor, power: Tensor) -> Mapping[str, Sequence[str | None]]:
+def find_groups(utterances: Sequence[Utterance], lengths: Tensor, power: Tensor) -> Mapping[str, Sequence[str | None]]:
     """Returns kind -> each utterance's group.
 
     Args:
-        genders: of the speakers of N utterances, as the manifest says; None where it does not.
+        utterances: N lines of a manifest, which may say gender and corpus.
         lengths: int64 [N], recorded samples of each.
         power: [N], mean square of each one's recorded samples, full scale being 1.
     """
     found: dict[str, Sequence[str | None]] = {}
-    if any(genders):
-        found["gender"] = genders
+    for kind in ("gender", "corpus"):
+        names = [getattr(utterance, kind) for utterance in utterances]
+        if any(names):
+            found[kind] = names
     found["duration"] = [_named(length / SAMPLE_RATE, DURATIONS) for length in lengths.tolist()]
     level = 10 * torch.log10(power.clamp_min(1e-15))
     found["loudness"] = [_named(decibels, LOUDNESSES) for decibels in level.tolist()]

@@ -24,7 +24,7 @@ from speechmlp.models import SpeechClassifier
 from speechmlp.pictures import load_pyplot
 from speechmlp.report import percent
 from speechmlp.saliency import integrated_gradients
-from speechmlp.scores import Comparison, Estimate, Evaluation, Mistake, Scores
+from speechmlp.scores import Comparison, Estimate, Evaluation, Mistake, Rejection, Scores
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,18 @@ def _reliability(evaluation: Evaluation) -> str:
     return (
         pages.captioned(picture, caption.format(f"{evaluation.temperature:.3f}, calibration error"))
         + f"<details><summary>Coverage as a table</summary>{table}</details>"
+    )
+
+
+def _rejection(rejection: Rejection) -> str:
+    rows = [(kind.name, str(kind.count), percent(kind.declined)) for kind in rejection.kinds]
+    return (
+        f"<p>Where the most probable letter has less than {rejection.reject_below:.3f}, none is named: so it is with "
+        f"{percent(rejection.letters_declined)} of these letters and {percent(rejection.others_declined)} of the "
+        "recordings that hold no letter. Where 5 % of the letters are declined, "
+        f"{percent(rejection.others_declined_at_5_percent)} of the latter are; the chance that a letter is surer than "
+        f"one of them is {percent(rejection.roc_area)}.</p>"
+        f"{pages.table(('no letter', 'recordings', 'declined'), rows)}"
     )
 
 
@@ -346,6 +358,7 @@ def render_report(
         f"<h2>Confusions</h2>{_confusion(scores)}",
         f"<h2>Letters</h2>{_letters(scores)}",
         f"<h2>Is it as sure as it should be?</h2>{_reliability(evaluation)}" if scores.reliability else "",
+        f"<h2>What is no letter</h2>{_rejection(evaluation.rejection)}" if evaluation.rejection else "",
         f"<h2>What decides</h2>{_deciding(pictures)}" if pictures else "",
         f"<h2>Groups</h2>{_groups(scores)}",
         f"<h2>Through noise, rooms and telephones</h2>{_robustness(evaluation)}" if evaluation.robustness else "",

@@ -1,7 +1,8 @@
 """The manifest: one line an utterance, the same for every corpus.
 
 Columns: `path` (relative to the manifest's folder), `letter`, `speaker`, `split` (train, valid or test), and
-optionally `start` and `end` in seconds where the letter is a part of the recording, and `gender`. Others are ignored.
+optionally `start` and `end` in seconds where the letter is a part of the recording, `gender` and `corpus`.
+Others are ignored.
 TSV, CSV and JSON lines are told apart by the file's suffix.
 """
 
@@ -36,6 +37,7 @@ class Utterance:
         start: where the letter starts in the recording, in seconds; None for the whole recording.
         end: where it ends, in seconds.
         gender: of the speaker, female or male or another word; None where it is not known.
+        corpus: where it comes from, in a manifest of several corpora; None elsewhere.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Utterance:
     start: float | None = None
     end: float | None = None
     gender: str | None = None
+    corpus: str | None = None
 
     @property
     def id(self) -> str:
@@ -102,7 +105,9 @@ def _utterance(row: Mapping[str, Any], root: Path, letters: bool) -> Utterance:
     speaker = str(row.get("speaker") or UNKNOWN_SPEAKER)
     gender = str(row.get("gender") or "").strip().lower() or None
     path = root / str(row["path"])
-    return Utterance(path, letter, speaker, cast("Split | None", split), start, end, GENDERS.get(gender or "", gender))
+    gender = GENDERS.get(gender or "", gender)
+    corpus = str(row.get("corpus") or "").strip() or None
+    return Utterance(path, letter, speaker, cast("Split | None", split), start, end, gender, corpus)
 
 
 def shared_speakers(utterances: Iterable[Utterance]) -> list[str]:
@@ -165,7 +170,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """
     path = Path(path)
     utterances = list(utterances)
-    columns = (*COLUMNS, "gender") if any(utterance.gender for utterance in utterances) else COLUMNS
+    further = [name for name in ("gender", "corpus") if any(getattr(utterance, name) for utterance in utterances)]
     root = path.parent.resolve()
     rows, problems = [], []
     for utterance in utterances:
@@ -175,7 +180,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
             relative = utterance.path.resolve()
         times = ["" if time is None else f"{time:.3f}" for time in (utterance.start, utterance.end)]
         row = [relative.as_posix(), utterance.letter, utterance.speaker, utterance.split or "", *times]
-        row += [utterance.gender or ""] * (len(columns) - len(COLUMNS))
+        row += [getattr(utterance, name) or "" for name in further]
         if any(character in cell for cell in row for character in "\t\n\r"):
             problems.append(f"{relative.as_posix()!r}: expected a name without tabs and line breaks; rename it")
         rows.append(row)
@@ -184,6 +189,6 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     with temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow((*COLUMNS, *further))
         writer.writerows(rows)
     temporary.replace(path)
