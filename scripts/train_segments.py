@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from speechmlp.augment import Augment
+from speechmlp.config import AugmentConfig
 from speechmlp.config_file import load_config
 from speechmlp.corpora.an4 import SAMPLE_RATE, Recording, align, read_tree
 from speechmlp.errors import UserError, run_command
@@ -139,7 +140,7 @@ def _train(arguments: argparse.Namespace) -> int:
     torch.manual_seed(arguments.seed)
     generator = np.random.default_rng(arguments.seed)
     scorer = SegmentScorer()
-    augment = Augment(config.augment)
+    augment = Augment(config.augment or AugmentConfig())
     optimizer = torch.optim.AdamW(scorer.parameters(), arguments.lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.lr, total_steps=arguments.steps, pct_start=0.15)
     chances = np.array([speech.weight for speech in learnt])
@@ -158,7 +159,7 @@ def _train(arguments: argparse.Namespace) -> int:
         start, end, whole = (torch.tensor(column) for column in zip(*stretches, strict=True))
         loss = F.binary_cross_entropy_with_logits(scorer(features, which, start, end), whole.float())
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     save_scorer(Path(arguments.output), scorer)
