@@ -15,6 +15,7 @@ from torch import Tensor
 from speechmlp.audio import SAMPLE_RATE
 from speechmlp.errors import UserError
 
+FULL_SCALE = 32768.0
 BLOCK = 0.02
 """Seconds that are read at a time."""
 BEFORE = 0.3
@@ -38,12 +39,12 @@ class Stream(Protocol):
     samplerate: float
 
     def read(self, frames: int) -> tuple[NDArray[Any], bool]:
-        """Returns float32 [T, 1], and whether samples were lost before."""
+        """Returns int16 [T, 1], and whether samples were lost before."""
 
 
 def _level(block: NDArray[Any]) -> float:
-    """Returns dBFS of samples; that of a full-scale square wave is 0."""
-    return 10 * math.log10(float(np.mean(np.square(block, dtype=np.float64))) + 1e-12)
+    """Returns dBFS of samples between -1 and 1; that of a full-scale square wave is 0."""
+    return 10 * math.log10(float(np.mean(np.square(block))) + 1e-12)
 
 
 def _meter(level: float) -> str:
@@ -68,7 +69,7 @@ def record(stream: Stream, pause: float, screen: TextIO | None = None) -> Tensor
     levels: list[float] = []
     spoken = quiet = 0
     for number in range(round(LONGEST / BLOCK)):
-        block = stream.read(size)[0][:, 0].copy()
+        block = stream.read(size)[0][:, 0].astype(np.float32) / FULL_SCALE
         level = _level(block)
         levels.append(level)
         if screen is not None and number % 3 == 0:
@@ -95,7 +96,7 @@ def record(stream: Stream, pause: float, screen: TextIO | None = None) -> Tensor
     if screen is not None:
         screen.write("\r" + " " * (WIDTH + 14) + "\r")
         screen.flush()
-    return torch.from_numpy(np.concatenate([*before, *kept]).astype(np.float32))
+    return torch.from_numpy(np.concatenate([*before, *kept]))
 
 
 def open_microphone() -> Any:
@@ -112,9 +113,9 @@ def open_microphone() -> Any:
         raise UserError("--microphone needs PortAudio; on Debian and Ubuntu: apt install libportaudio2") from error
     try:
         try:
-            return sounddevice.InputStream(SAMPLE_RATE, channels=1, dtype="float32")
+            return sounddevice.InputStream(SAMPLE_RATE, channels=1, dtype="int16")
         except sounddevice.PortAudioError:
             rate = sounddevice.query_devices(kind="input")["default_samplerate"]
-            return sounddevice.InputStream(rate, channels=1, dtype="float32")
+            return sounddevice.InputStream(rate, channels=1, dtype="int16")
     except (sounddevice.PortAudioError, ValueError) as error:
         raise UserError(f"microphone: cannot be opened ({' '.join(str(error).split())}); is one connected?") from error
