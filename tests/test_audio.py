@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,16 @@ def test_resampling_agrees_with_scipy(rate: int) -> None:
     assert len(ours) == NUM_SAMPLES
     inner = slice(800, -800)  # the two treat the edges differently
     assert np.abs(ours[inner] - theirs[inner]).max() < 5e-3
+
+
+@pytest.mark.parametrize("rate", [7_919, 22_051, 26_123, 191_999])
+def test_odd_rates_are_resampled_quickly_and_truly(rate: int) -> None:
+    started = time.perf_counter()
+    resampled = to_mono_16k(torch.from_numpy(tone(1000, 1.0, rate))[None], rate)
+    assert time.perf_counter() - started < 20  # the exact kernel took minutes, and gigabytes
+    assert len(resampled) == pytest.approx(16_000, rel=1e-3)
+    spectrum = torch.fft.rfft(resampled * torch.hann_window(len(resampled))).abs()
+    assert spectrum.argmax().item() / len(resampled) * 16_000 == pytest.approx(1000, abs=2)
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:

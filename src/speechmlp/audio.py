@@ -109,10 +109,12 @@ def _load_with_ffmpeg(path: Path, start: float | None, end: float | None) -> tup
 
 @lru_cache(maxsize=16)
 def _resampler(sample_rate: int) -> torchaudio.transforms.Resample:
-    # Kept because computing the windowed-sinc kernel costs more than applying it to one second. Its size is the product
-    # of the ratio's terms, gigabytes for a rate such as 44099 Hz: there a simpler ratio is near enough.
-    ratio = max(Fraction(sample_rate, SAMPLE_RATE).limit_denominator(640), Fraction(1, 640))
-    return torchaudio.transforms.Resample(ratio.numerator, ratio.denominator)
+    # Kept because computing the windowed-sinc kernel costs more than applying it to one second. The kernel grows with
+    # the ratio's denominator, to gigabytes for rates such as 22051 Hz: those are taken for a neighbour less than a
+    # thousandth away. Every usual rate is exact.
+    ratio = Fraction(sample_rate, SAMPLE_RATE)
+    near = ratio.limit_denominator(640) or ratio
+    return torchaudio.transforms.Resample(near.numerator, near.denominator)
 
 
 def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
