@@ -60,6 +60,7 @@ def strip(source: Path, target: Path) -> Checkpoint:
         size = stripped.stat().st_size + (SEGMENTS.stat().st_size if SEGMENTS.exists() else 0)
         if size > LARGEST:
             raise UserError(f"{source}: expected models of at most {LARGEST:,} bytes together, found {size:,}")
+        stripped.chmod(0o644)  # others on the system read it too
         stripped.replace(target)
     return checkpoint
 

@@ -1,8 +1,10 @@
 """What the documents claim is what the repository holds."""
 
+import doctest
 import json
 import re
 
+from scripts.evaluate_spelling import render_table as render_spelling
 from scripts.reproduce_results import BEGIN, END, PEER, ROWS, render_table
 
 from tests.conftest import ROOT
@@ -26,3 +28,14 @@ def test_files_that_are_named_exist() -> None:
         text = (ROOT / document).read_text(encoding="utf-8")
         for name in re.findall(r"(?:scripts|configs|docs)/[\w.]*\w(?![\w*])", text):
             assert (ROOT / name).exists() or (ROOT / f"{name}.py").exists(), f"{document}: {name}"
+
+
+def test_the_examples_in_the_readme_run() -> None:
+    found = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert found.attempted >= 6
+    assert found.failed == 0
+
+
+def test_the_page_of_spelled_words_is_that_of_its_figures() -> None:
+    result = json.loads((ROOT / "docs" / "spelling.json").read_text(encoding="utf-8"))
+    assert (ROOT / "docs" / "spelling.md").read_text(encoding="utf-8") == render_spelling(result)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechmlp.corpora.an4 import prepare_an4
+from speechmlp.evaluate import main as evaluate
 from speechmlp.predict import find_recordings, main
+from speechmlp.recognizer import WEIGHTS
+from speechmlp.scores import Evaluation
 from tests.conftest import Run, tone
 
 PREDICT = ["-m", "speechmlp.predict"]
@@ -126,6 +131,37 @@ def test_what_does_not_go_together_is_told_at_once(capsys: pytest.CaptureFixture
 def test_an_empty_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "expected an audio file, found something else" in capsys.readouterr().err
+
+
+@pytest.mark.corpus
+def test_an4_is_answered_as_it_is_evaluated(
+    real_recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the utterance: the same letter for each of the 431 test letters, and the same probability."""
+    source, small = real_recordings / "an4", tmp_path / "an4"
+    shutil.copytree(source / "wav" / "an4test_clstk", small / "wav" / "test")
+    (small / "etc").mkdir()
+    (small / "etc" / "an4_train.transcription").touch()
+    for name in ("an4_test.transcription", "an4.dic"):
+        (small / "etc" / name).symlink_to(source / "etc" / name)
+    letters = prepare_an4(small, "", tmp_path / "letters").utterances
+    assert len(letters) == 431
+    score = ["--checkpoint", str(WEIGHTS), "--manifest", str(tmp_path / "letters" / "manifest.tsv"), "--device", "cpu"]
+    assert evaluate([*score, "--json", str(tmp_path / "scores.json")]) == 0
+    evaluation = Evaluation.model_validate_json((tmp_path / "scores.json").read_text())
+    capsys.readouterr()
+    assert main([str(tmp_path / "letters" / "wav"), "--format", "jsonl", "--device", "cpu"]) == 0
+    answers = {answer["path"]: answer for answer in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert len(answers) == 431
+    wrong = {}
+    for letter in letters:
+        found = answers[str(letter.path)]["ranked"][0]
+        if found[0] != letter.letter:
+            wrong[letter.id] = found
+    assert wrong.keys() == {mistake.id for mistake in evaluation.mistakes}
+    for mistake in evaluation.mistakes:
+        assert wrong[mistake.id] == [mistake.recognised, pytest.approx(mistake.probability, abs=1e-3)]
+    assert 1 - len(wrong) / 431 == pytest.approx(evaluation.scores.accuracy.value)
 
 
 @pytest.mark.corpus

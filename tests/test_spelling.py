@@ -28,7 +28,9 @@ def some_candidates(seed: int, count: int = 7) -> Candidates:
     return Candidates(starts[order], (starts + lengths)[order], generator.normal(0, 3, count), log_probabilities)
 
 
-def every_row(found: Candidates, overlap: int, since: int = 0, chosen: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
+def every_row(
+    found: Candidates, overlap: int, since: int = 0, chosen: tuple[int, ...] = ()
+) -> Iterator[tuple[int, ...]]:
     """Yields every row of candidates in which each starts no sooner than the one before lets go."""
     yield chosen
     for index, (start, end) in enumerate(zip(found.starts, found.ends, strict=True)):

@@ -32,10 +32,10 @@ def every_way(lattice: Lattice, word: str, boundary: int = 0, letter: int = 0) -
     for start, end, scores in zip(lattice.starts, lattice.ends, lattice.scores, strict=True):
         if start == boundary:
             for rest in every_way(lattice, word, int(end), letter):
-                yield float(scores.max()) + WordList.INSERTION + rest
+                yield float(scores.max()) + WordList.BONUS + WordList.INSERTION + rest
             if letter < len(word):
                 for rest in every_way(lattice, word, int(end), letter + 1):
-                    yield float(scores[label_of(word[letter])]) + rest
+                    yield float(scores[label_of(word[letter])]) + WordList.BONUS + rest
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -27,15 +27,17 @@ GRID = 2
 """Frames between the starts, and between the ends, that are considered."""
 SHORTEST, LONGEST = 5, 90
 """Frames of a letter."""
-OVERLAP = 3
+OVERLAP = 2
 """Frames that a letter may share with the next."""
-LEAST = -4.0
+MARGIN = 0.25
+"""Log-odds that a stretch may have less than its neighbours."""
+LEAST = -3.0
 """Log-odds under which a stretch is not read."""
 BATCH = 4096
 """Stretches that are scored at a time."""
 
 # Chosen on AN4's validation speakers by scripts/evaluate_spelling.py --split valid --tune.
-ODDS_WEIGHT, LETTER_WEIGHT, BONUS = 1.0, 2.0, 2.0
+ODDS_WEIGHT, LETTER_WEIGHT, BONUS = 0.5, 1.5, 0.0
 """Of the log-odds of a stretch being a letter, of the log-probability of the letter, and for each letter."""
 
 
@@ -149,7 +151,7 @@ class Speller:
         for later in (-1, 0, 1):
             for longer in (-1, 0, 1):
                 shift = 2 + longer - later
-                best &= grid >= padded[1 + later : 1 + later + len(start), shift : shift + len(length)]
+                best &= grid >= padded[1 + later : 1 + later + len(start), shift : shift + len(length)] - MARGIN
         kept = best.flatten().nonzero()[:, 0]
         return first[kept].cpu().numpy(), end[kept].cpu().numpy(), odds[kept].double().cpu().numpy()
 

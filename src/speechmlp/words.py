@@ -48,12 +48,13 @@ class WordList:
         words: as they were given, without repetition, W.
     """
 
-    DELETION = -9.0
+    # Chosen on AN4's validation speakers, by word accuracy and cross-entropy among 10,000 words.
+    DELETION = -5.0
     """Price of a letter of the word that is not in the recording, in nats."""
-    INSERTION = -7.0
+    INSERTION = -3.0
     """Price of a segment that is no letter of the word."""
-    SCALE = 0.3
-    """That scores are multiplied by for probabilities: frames are not as independent as they are taken to be."""
+    BONUS = 1.0
+    """For each segment: a list of words needs less proof that something is a letter than the search without one."""
 
     def __init__(self, words: Iterable[str]) -> None:
         """Builds the trie.
@@ -102,7 +103,7 @@ class WordList:
 
     def scores(self, lattice: Lattice) -> Floats:
         """Returns the score [W] of each word, in nats against an empty recording."""
-        passed = lattice.scores.max(1) + self.INSERTION if len(lattice.scores) else np.zeros(0)
+        passed = lattice.scores.max(1) + self.BONUS + self.INSERTION if len(lattice.scores) else np.zeros(0)
         found = np.full(len(self.words), -np.inf)
         ways = np.full((lattice.boundaries, 1), -np.inf)  # [N, P]
         ways[0] = 0.0
@@ -112,7 +113,7 @@ class WordList:
             before = ways[:, beginnings]
             ways = before + self.DELETION
             for number, (start, end) in segments:
-                ways[end] = np.logaddexp(ways[end], before[start] + lattice.scores[number, letters])
+                ways[end] = np.logaddexp(ways[end], before[start] + lattice.scores[number, letters] + self.BONUS)
             self._go_on(lattice, passed, ways)
             for word, place in ends:
                 found[word] = ways[-1, place]
@@ -131,7 +132,7 @@ class WordList:
 
     def rank(self, lattice: Lattice) -> list[tuple[str, float]]:
         """Returns the words with their probabilities among the list, the most probable first."""
-        scores = self.SCALE * self.scores(lattice)
+        scores = self.scores(lattice)
         weights = np.exp(scores - scores.max())
         order = np.argsort(-weights, kind="stable")
         return [(self.words[index], float(weights[index] / weights.sum())) for index in order]
