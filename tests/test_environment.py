@@ -1,4 +1,5 @@
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,25 @@ def test_the_installed_pair_is_accepted_and_described() -> None:
     assert str(description["torch"]).startswith("2.11.")
     assert str(description["torchaudio"]).startswith("2.11.")
     json.dumps(description)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep memory in their own way")
+def test_freed_memory_is_kept(run_python: Run) -> None:
+    program = (
+        "import resource, torch\n"
+        "from speechmlp.environment import keep_freed_memory\n"
+        "assert keep_freed_memory()\n"
+        "for step in range(60):\n"
+        "    kept = [torch.ones(500_000 * size) for size in range(1, 14)]\n"
+        "    if step == 9:\n"
+        "        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    del kept\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    result = run_python("-c", program)
+    assert result.returncode == 0, result.stderr
+    pages = 50 * sum(range(1, 14)) * 500_000 * 4 / 4096  # all that was written
+    assert int(result.stdout) < 0.01 * pages
 
 
 def fake_distribution(folder: Path, name: str, version: str, code: str = "") -> None:

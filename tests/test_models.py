@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from speechmlp.config_file import load_config
-from speechmlp.models import MLP, SpeechClassifier
+from speechmlp.models import MLP, Output, SpeechClassifier
 
 
 def build(*overrides: str, seed: int = 0) -> SpeechClassifier:
@@ -25,6 +25,7 @@ def build(*overrides: str, seed: int = 0) -> SpeechClassifier:
         (["front_end={kind: aligned, endpoints: energy}", "model={kind: mixer}"], 196_574),
         (["front_end={kind: aligned, endpoints: energy}", "model={kind: gmlp}"], 255_774),
         (["front_end={kind: aligned}", "model={kind: mixer}"], 236_074),
+        (["front_end={kind: aligned}", "model={kind: mixer, gate: true}"], 236_074 + 4 * 96 + 1),
         (
             ["front_end={kind: aligned, endpoint_width: 16, endpoint_blocks: 1}", "model.hidden=[]"],
             10_071 + 2080 * 26 + 26,
@@ -33,6 +34,18 @@ def build(*overrides: str, seed: int = 0) -> SpeechClassifier:
 )
 def test_parameter_counts(overrides: list[str], count: int) -> None:
     assert build(*overrides).num_parameters() == count
+
+
+def test_the_gate_scales_logits_and_keeps_their_order() -> None:
+    output = Output(8, gate=True)
+    x = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    plain = nn.functional.linear(x, output.weight[:26], output.bias[:26])
+    share = nn.functional.linear(x, output.weight[26:], output.bias[26:]).sigmoid()
+    torch.testing.assert_close(output(x), plain * share)
+    assert output(x).argmax(1).tolist() == plain.argmax(1).tolist()
+    with torch.no_grad():
+        output.bias[26] = -50.0
+    torch.testing.assert_close(output(x).softmax(1), torch.full((5, 26), 1 / 26))
 
 
 @pytest.mark.parametrize("model", ["mixer", "gmlp"])

@@ -36,13 +36,15 @@ def test_rejection_is_scored_by_kind() -> None:
     assert at_ten.letters_declined == 1  # a high temperature makes everything unsure
 
 
-def test_a_model_learns_to_decline_noise(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gate", ["true", "false"])
+def test_a_model_learns_to_decline_noise(gate: str, tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
     prepare_noises(tmp_path / "noises", sources=20)
     negatives = json.dumps(str(tmp_path / "noises" / "non_letters.tsv"))
     (tmp_path / "small.yaml").write_text(
         f"corpus: {{manifest: {json.dumps(str(tone_corpus))}, negatives: [{{manifest: {negatives}, weight: 1.0}}]}}\n"
         "device: cpu\nfront_end: {kind: log_mel, hop_length: 800}\n"
-        "model: {hidden: [64]}\ntraining: {epochs: 25, optimizer: {lr: 2e-3}}\n"
+        f"model: {{hidden: [64], gate: {gate}}}\n"
+        "training: {epochs: 25, optimizer: {lr: 2e-3}}\n"
     )
     trained = run_python("-m", "speechmlp.train", "--config", "small.yaml", "output.name=declines")
     assert trained.returncode == 0, trained.stderr

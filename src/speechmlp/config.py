@@ -122,6 +122,9 @@ class AlignedConfig(MelConfig):
         return self
 
 
+GATE: bool = Field(False, description="scale all logits by a learnt share, so as to be unsure where there is no letter")
+
+
 class MLPConfig(Section):
     """Dense layers from features to 26 logits."""
 
@@ -130,6 +133,7 @@ class MLPConfig(Section):
     activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu"] = "relu"
     norm: Literal["none", "batch", "layer"] = Field("none", description="normalisation before each activation")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="after each activation")
+    gate: bool = GATE
 
 
 class TokenModelConfig(Section):
@@ -140,6 +144,7 @@ class TokenModelConfig(Section):
     channel_hidden: PositiveInt = Field(192, description="hidden width across channels")
     pool: PositiveInt = Field(4, description="learnt weighted means over frames that the output layer sees")
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    gate: bool = GATE
 
 
 class MixerConfig(TokenModelConfig):

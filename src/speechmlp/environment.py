@@ -1,5 +1,6 @@
-"""The installed software: whether it fits together, and a record of it for the run folder."""
+"""The installed software: whether it fits together, a record of it for the run folder, and how it keeps memory."""
 
+import ctypes
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -41,6 +42,21 @@ def require_torch() -> None:
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{found} cannot be imported together ({reason[0][:160]}); {cure}") from error
+
+
+def keep_freed_memory() -> bool:
+    """Keeps memory that tensors give back for those that follow, and returns whether that could be arranged.
+
+    glibc returns large blocks to the system and asks for them again, zeroed page by page: a sixth of a training step on
+    a CPU. Elsewhere nothing is changed.
+    """
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # of mallopt(3)
+    settings = {mmap_threshold: 32 << 20, trim_threshold: 1 << 30, top_pad: 64 << 20}  # the first is glibc's largest
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    done: int = sum(mallopt(name, value) for name, value in settings.items())
+    return done == len(settings)
 
 
 def describe_environment() -> dict[str, str | int | list[str] | None]:

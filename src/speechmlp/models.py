@@ -35,12 +35,37 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+class Output(nn.Linear):
+    """The last layer: [B, W] -> logits [B, 26].
+
+    It starts small, so that the first loss is near ln 26. With a gate it has one output more, whose sigmoid scales the
+    logits: near one where there is a letter, near zero, and so all letters equally probable, where there is none. Which
+    letter comes first is not changed by it.
+    """
+
+    def __init__(self, inputs: int, gate: bool) -> None:
+        """Builds and initialises the layer.
+
+        Args:
+            inputs: W.
+            gate: whether there is one.
+        """
+        super().__init__(inputs, NUM_LETTERS + gate)
+        self.gate = gate
+        nn.init.normal_(self.weight, std=0.1 / math.sqrt(inputs))
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns logits [B, 26] of [B, W]."""
+        outputs = super().forward(x)
+        return outputs[:, :NUM_LETTERS] * outputs[:, NUM_LETTERS:].sigmoid() if self.gate else outputs
+
+
 class MLP(nn.Module):
     """Dense layers: features [B, C, F] -> logits [B, 26].
 
     Each hidden layer is linear, then normalisation, activation and dropout as configured. Weights start with He's
-    variance (2015) for rectifiers and Glorot's (2010) with the activation's gain for tanh and sigmoid; the last layer
-    starts small, so that the first loss is near ln 26.
+    variance (2015) for rectifiers and Glorot's (2010) with the activation's gain for tanh and sigmoid.
     """
 
     def __init__(self, config: MLPConfig, inputs: int) -> None:
@@ -68,10 +93,7 @@ class MLP(nn.Module):
             if config.dropout:
                 layers.append(nn.Dropout(config.dropout))
             inputs = width
-        output = nn.Linear(inputs, NUM_LETTERS)
-        nn.init.normal_(output.weight, std=0.1 / math.sqrt(inputs))
-        nn.init.zeros_(output.bias)
-        self.layers = nn.Sequential(*layers, output)
+        self.layers = nn.Sequential(*layers, Output(inputs, config.gate))
 
     def forward(self, features: Tensor) -> Tensor:
         """Returns logits [B, 26] of features [B, C, F]."""
@@ -101,9 +123,7 @@ class TokenMLP(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.pool = nn.Linear(frames, config.pool)
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(config.pool * config.width, NUM_LETTERS)
-        nn.init.normal_(self.output.weight, std=0.1 / math.sqrt(config.pool * config.width))
-        nn.init.zeros_(self.output.bias)
+        self.output = Output(config.pool * config.width, config.gate)
 
     @staticmethod
     def _block(config: MixerConfig | GatedMLPConfig, frames: int) -> nn.Module:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechmlp.config_file import load_config, override_config
-from speechmlp.environment import require_torch
+from speechmlp.environment import keep_freed_memory, require_torch
 from speechmlp.errors import UserError, run_command
 
 
@@ -30,6 +30,7 @@ def _train(arguments: argparse.Namespace) -> int:
     # torch is imported late, so that --help and mistakes in the configuration answer at once.
     config = load_config(arguments.config, arguments.overrides) if arguments.config else None
     require_torch()
+    keep_freed_memory()
     import torch
     from tqdm import tqdm
 
