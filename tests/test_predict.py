@@ -118,6 +118,7 @@ def test_what_does_not_go_together_is_told_at_once(capsys: pytest.CaptureFixture
         (["a.wav", "--spell", "--words", "absent.txt"], "absent.txt: cannot be read as a list of words"),
         (["a.wav", "--best", "0"], "--best: expected 1 or more"),
         (["a.wav", "--reject-below", "7"], "--reject-below: expected 0 to 1"),
+        (["a.wav", "--device", "gpu"], "device: expected auto, cpu, cuda or cuda:N, found 'gpu'"),
         (["a.wav", "--checkpoint", "absent.pt"], "absent.pt: no such checkpoint"),
         ([str(recordings / "deep" / "er" / ".."), "--checkpoint", str(recordings / "b.wav")], "b.wav: cannot be read"),
     ]

@@ -9,6 +9,7 @@ Dimension key: `N` recordings, `B` batch, `C` channels, `T` samples.
 
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -230,6 +231,8 @@ def load_recognizer(checkpoint: str | Path | None = None, device: str = "auto") 
     Raises:
         UserError: the checkpoint cannot be read, or there is no such device.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UserError(f"device: expected auto, cpu, cuda or cuda:N, found {device!r}")
     if checkpoint is None and not WEIGHTS.exists():
         raise UserError(f"{WEIGHTS}: the package holds no model; name a checkpoint, or install it anew")
     return Recognizer(load_checkpoint(WEIGHTS if checkpoint is None else checkpoint), select_device(device))

@@ -135,7 +135,7 @@ class Speller:
     def _stretches(self, mono: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Returns start, end and log-odds of the stretches that are likelier letters than their neighbours."""
         features = self.scorer.features(mono[None])
-        start = torch.arange(0, features.shape[1] - SHORTEST, GRID, device=mono.device)
+        start = torch.arange(0, max(1, features.shape[1] - SHORTEST), GRID, device=mono.device)
         length = torch.arange(SHORTEST, LONGEST + 1, GRID, device=mono.device)
         every = torch.cartesian_prod(start, length)  # [S, 2]
         first, end = every[:, 0], every.sum(1)
