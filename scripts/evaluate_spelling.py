@@ -33,6 +33,8 @@ from speechmlp.words import WordList
 ROOT = Path(__file__).resolve().parents[1]
 SHORTEST_NAME = 2
 MOST_WORDS = 10_000
+LOOP_PENALTY = 1e-3
+"""PocketSphinx's `wip` for the loop of letters: the best on validation speakers (--split valid --tune)."""
 OURS, PEER = "speechmlp, the model in the package", "PocketSphinx, en-us"
 
 
@@ -95,13 +97,16 @@ def _letters_of(dictionary: Path) -> str:
     return "\n".join([*letters, "Z(2) Z EH D"]).replace("A(2)", "A") + "\n"
 
 
-def _pocketsphinx(folder: Path, source: Path, lists: dict[str, list[str]]) -> Callable[[Any], Heard]:
+def _pocketsphinx(
+    folder: Path, source: Path, lists: dict[str, list[str]], loop_penalty: float
+) -> Callable[[Any], Heard]:
     """Returns the peer as a function of int16 samples.
 
     Args:
         folder: for its files.
         source: AN4's pronouncing dictionary.
         lists: words to choose from, by name.
+        loop_penalty: its `wip` for the loop of letters.
     """
     try:
         import pocketsphinx
@@ -112,14 +117,14 @@ def _pocketsphinx(folder: Path, source: Path, lists: dict[str, list[str]]) -> Ca
     loop = f"#JSGF V1.0;\ngrammar letters;\npublic <letters> = ({' | '.join(LETTERS)})+;\n"
     grammar.write_text(loop, encoding="ascii")
 
-    def decoder(**choice: str) -> Any:
+    def decoder(**choice: str | float) -> Any:
         # As in evaluate_pocketsphinx.py: at its best on validation speakers.
         model = pocketsphinx.get_model_path("en-us/en-us")
         return pocketsphinx.Decoder(
             hmm=model, dict=str(dictionary), cmn="batch", bestpath=False, loglevel="FATAL", **choice
         )
 
-    decoders = {"": decoder(jsgf=str(grammar))}
+    decoders = {"": decoder(jsgf=str(grammar), wip=loop_penalty)}
     for name, words in lists.items():
         write_automaton(folder / f"{name}.fsg", words)
         decoders[name] = decoder(fsg=str(folder / f"{name}.fsg"))
@@ -207,6 +212,18 @@ def tune(speller: Speller, recordings: Sequence[Recording]) -> list[tuple[float,
     return sorted(rates)
 
 
+def tune_peer(recordings: Sequence[Recording], dictionary: Path) -> list[tuple[float, float]]:
+    """Returns letter error rates of the peer over penalties for a further letter, the lowest first."""
+    rates = []
+    for penalty in tqdm((0.65, 0.1, 0.01, 3e-3, 1e-3, 3e-4, 1e-4), "tuning the peer", disable=None):
+        with tempfile.TemporaryDirectory() as folder:
+            hear = _pocketsphinx(Path(folder), dictionary, {}, penalty)
+            pairs = [("".join(one.words), hear(read_samples(one.path)).text) for one in recordings]
+        errors = sum(edit_distance(word, text) for word, text in pairs)
+        rates.append((errors / sum(len(word) for word, _ in pairs), penalty))
+    return sorted(rates)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", metavar="PATH", required=True, help="the AN4 folder")
@@ -214,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt; the model in the package by default")
     parser.add_argument("--names", metavar="FILE", help="family names, one a line, instead of those of the package")
     parser.add_argument("--output", metavar="FOLDER", default=str(ROOT / "docs"), help="(%(default)s)")
-    parser.add_argument("--tune", action="store_true", help="only show letter error rates over the search's weights")
+    parser.add_argument("--tune", action="store_true", help="only show letter error rates over the weights of both")
     return parser
 
 
@@ -227,14 +244,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     speller = load_speller(arguments.checkpoint)
     if arguments.tune:
         for rate, weights in tune(speller, chosen)[:10]:
-            print(f"{100 * rate:.2f}%  odds {weights[0]}, letter {weights[1]}, bonus {weights[2]}")
+            print(f"{OURS}: {100 * rate:.2f}%  odds {weights[0]}, letter {weights[1]}, bonus {weights[2]}")
+        for rate, penalty in tune_peer(chosen, dictionary):
+            print(f"{PEER}: {100 * rate:.2f}%  wip {penalty}")
         return 0
     corpus = sorted({"".join(one.words) for one in spelled})
     lists = {"corpus": corpus, "names": list(dict.fromkeys([*corpus, *census_names(arguments.names)]))[:MOST_WORDS]}
     with tempfile.TemporaryDirectory() as folder:
         recognisers = {
             OURS: _ours(speller, lists),
-            PEER: _pocketsphinx(Path(folder), dictionary, lists),
+            PEER: _pocketsphinx(Path(folder), dictionary, lists, LOOP_PENALTY),
         }
         heard: dict[str, list[Heard]] = {name: [] for name in recognisers}
         for recording in tqdm(chosen, "listening", disable=None):
