@@ -33,7 +33,7 @@ from speechmlp.words import WordList
 ROOT = Path(__file__).resolve().parents[1]
 SHORTEST_NAME = 2
 MOST_WORDS = 10_000
-LOOP_PENALTY = 1e-3
+LOOP_PENALTY = 1e-4
 """PocketSphinx's `wip` for the loop of letters: the best on validation speakers (--split valid --tune)."""
 OURS, PEER = "speechmlp, the model in the package", "PocketSphinx, en-us"
 
@@ -215,7 +215,7 @@ def tune(speller: Speller, recordings: Sequence[Recording]) -> list[tuple[float,
 def tune_peer(recordings: Sequence[Recording], dictionary: Path) -> list[tuple[float, float]]:
     """Returns letter error rates of the peer over penalties for a further letter, the lowest first."""
     rates = []
-    for penalty in tqdm((0.65, 0.1, 0.01, 3e-3, 1e-3, 3e-4, 1e-4), "tuning the peer", disable=None):
+    for penalty in tqdm((0.65, 0.1, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5), "tuning the peer", disable=None):
         with tempfile.TemporaryDirectory() as folder:
             hear = _pocketsphinx(Path(folder), dictionary, {}, penalty)
             pairs = [("".join(one.words), hear(read_samples(one.path)).text) for one in recordings]
