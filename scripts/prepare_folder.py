@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from speechmlp.corpora.folder import assign_splits, read_source
+from speechmlp.corpora.folder import assign_splits, read_source, require_shares, warning_of
 from speechmlp.errors import UserError, run_command
 from speechmlp.manifest import write_manifest
 
@@ -21,8 +21,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    if not (arguments.valid >= 0 and arguments.test >= 0 and arguments.valid + arguments.test < 1):
-        raise UserError("--valid and --test: expected shares of 0 or more that leave some for training")
+    require_shares(arguments.valid, arguments.test)
     target = Path(arguments.output)
     if target.suffix != ".tsv":
         raise UserError(f"{target}: expected a name that ends in .tsv")
@@ -36,11 +35,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
     speakers = len({utterance.speaker for utterance in utterances})
     print(f"Folder: {len(utterances)} letters of {speakers} speakers")
     print(", ".join(f"{split}: {splits[split]}" for split in ("train", "valid", "test")))
-    if not by_speaker:
-        print(
-            "warning: no speakers are known, so the splits are by file and accuracies will flatter; "
-            "name files <speaker>_nohash_<n>.wav to split by speaker"
-        )
+    if (warning := warning_of(utterances, by_speaker)) is not None:
+        print(warning)
     print(f"Manifest: {target}")
     return 0
 

@@ -13,7 +13,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", metavar="FOLDER", default="data/voices", help="the corpus's folder (%(default)s)")
     parser.add_argument("--engines", nargs="+", choices=VOICES, default=list(VOICES), help="which of them (all)")
-    parser.add_argument("--speakers", type=int, metavar="N", default=5, help="of each voice (%(default)s)")
+    parser.add_argument("--speakers", type=int, metavar="N", default=10, help="of each voice (%(default)s)")
     parser.add_argument("--takes", type=int, metavar="N", default=2, help="of each letter (%(default)s)")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="decides pitch and tempo (%(default)s)")
     return parser

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from speechmlp.augment import Augment
 from speechmlp.config import AugmentConfig
 from speechmlp.config_file import load_config
-from speechmlp.corpora.an4 import SAMPLE_RATE, Recording, align, read_tree
+from speechmlp.corpora.an4 import SAMPLE_RATE, Recording, read_samples, read_tree
+from speechmlp.corpora.forced_alignment import Alignment, align_all
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS
 from speechmlp.packing import FULL_SCALE
@@ -54,10 +55,10 @@ class Speech:
     weight: float
 
 
-def _speech(recording: Recording, samples: NDArray[np.int16], words: Sequence[tuple[str, int, int]]) -> Speech:
-    letters = [(round(first / HOP), round(last / HOP)) for word, first, last in words if word in LETTERS]
+def _speech(recording: Recording, found: Alignment) -> Speech:
+    letters = [(round(first / HOP), round(last / HOP)) for word, first, last in found.segments if word in LETTERS]
     has_letters = any(word in LETTERS for word in recording.words)
-    return Speech(samples, letters, len(samples) / SAMPLE_RATE * (1.5 if has_letters else 0.5))
+    return Speech(found.samples, letters, len(found.samples) / SAMPLE_RATE * (1.5 if has_letters else 0.5))
 
 
 def how_whole(start: int, end: int, letters: Ends) -> float:
@@ -134,9 +135,11 @@ def _train(arguments: argparse.Namespace) -> int:
     recordings, dictionary = read_tree(arguments.source)
     learnt: list[Speech] = []
     held_out: list[Speech] = []
-    for recording, result in align([one for one in recordings if not one.test], dictionary, arguments.workers):
-        if not isinstance(result, str):
-            (held_out if recording.split == "valid" else learnt).append(_speech(recording, *result))
+    chosen = [recording for recording in recordings if not recording.test]
+    texts = [(recording.path, recording.words) for recording in chosen]
+    for recording, found in zip(chosen, align_all(texts, read_samples, dictionary, arguments.workers), strict=True):
+        if not isinstance(found, str):
+            (held_out if recording.split == "valid" else learnt).append(_speech(recording, found))
     torch.manual_seed(arguments.seed)
     generator = np.random.default_rng(arguments.seed)
     scorer = SegmentScorer()

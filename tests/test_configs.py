@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from pydantic import BaseModel
 
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
+from speechmlp.findings import Audit
 from speechmlp.labels import NUM_LETTERS
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
@@ -56,5 +58,10 @@ def test_seed_yaml_is_the_textbook_example() -> None:
 
 
 def test_schema_is_fresh() -> None:
-    for model, name in ((Config, "configs/schema.json"), (Evaluation, "docs/evaluation.schema.json")):
+    schemas: dict[str, type[BaseModel]] = {
+        "configs/schema.json": Config,
+        "docs/evaluation.schema.json": Evaluation,
+        "docs/audit.schema.json": Audit,
+    }
+    for name, model in schemas.items():
         assert json.loads((ROOT / name).read_text()) == model.model_json_schema(), "run scripts/make_schema.py"

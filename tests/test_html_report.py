@@ -91,7 +91,7 @@ def test_the_page_opens_its_sounds_play_and_its_figures_are_the_jsons(report: Pa
         assert pictures.nth(number).evaluate("picture => picture.naturalWidth") > 100
     assert page.locator("h2", has_text="What decides").count() == 1
     first = evaluation.mistakes[0]
-    assert f"{first.spoken} taken for {first.recognised}" in page.locator(".mistakes li").first.inner_text()
+    assert f"{first.spoken} taken for {first.recognised}" in page.locator(".cards li").first.inner_text()
 
 
 def test_the_page_fits_a_telephone_in_the_dark_and_opens_by_keyboard(report: Path, browser: Browser) -> None:

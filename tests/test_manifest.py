@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechmlp.errors import UserError
-from speechmlp.manifest import SPLITS, Utterance, read_manifest, split_by_speaker, write_manifest
+from speechmlp.manifest import Utterance, read_manifest, shared_speakers, write_manifest
 
 
 def write(tmp_path: Path, text: str, name: str = "m.tsv") -> Path:
@@ -103,21 +103,28 @@ def test_any_bytes_are_a_manifest_or_a_user_error(
         assert all("m." in problem for problem in error.problems)
 
 
-def test_splits_by_speaker_are_stable_and_proportional() -> None:
-    speakers = [f"speaker{number}" for number in range(1000)]
-    splits = split_by_speaker(speakers)
-    counts = {split: list(splits.values()).count(split) for split in SPLITS}
-    assert 70 < counts["valid"] < 130
-    assert 70 < counts["test"] < 130
-    more = split_by_speaker([*speakers, *(f"new{number}" for number in range(500))])
-    assert sum(more[speaker] != splits[speaker] for speaker in speakers) <= 2
-    assert split_by_speaker(reversed(speakers)) == splits
+def test_genders_are_kept_where_there_are_any(tmp_path: Path) -> None:
+    utterances = [
+        Utterance(tmp_path / "a.wav", "A", "mary", "train", gender="female"),
+        Utterance(tmp_path / "b.wav", "B", "x", "train"),
+    ]
+    write_manifest(tmp_path / "m.tsv", utterances)
+    assert read_manifest(tmp_path / "m.tsv") == utterances
+    path = write(tmp_path, "path\tletter\tgender\na.wav\tA\tM\nb.wav\tB\tNonbinary\n")
+    assert [utterance.gender for utterance in read_manifest(path)] == ["male", "nonbinary"]
 
 
-@pytest.mark.parametrize("count", [3, 4, 7, 20])
-def test_few_speakers_still_fill_every_split(count: int) -> None:
-    assert set(split_by_speaker(f"s{number}" for number in range(count)).values()) == set(SPLITS)
+def test_shared_speakers_can_be_allowed(tmp_path: Path) -> None:
+    rows = ["path\tletter\tspeaker\tsplit", "a.wav\tA\tanna\ttrain", "b.wav\tB\tanna\ttest"]
+    rows += ["c.wav\tA\tunknown\ttrain", "d.wav\tB\tunknown\ttest"]
+    path = write(tmp_path, "\n".join(rows))
+    with pytest.raises(UserError, match="found 1 in several: anna"):
+        read_manifest(path)
+    assert shared_speakers(read_manifest(path, allow_shared=True)) == ["anna"]
 
 
-def test_one_speaker_is_in_one_split() -> None:
-    assert len(split_by_speaker(["anna", "anna"])) == 1
+@pytest.mark.parametrize("name", ["a\tb.wav", "a\nb.wav"])
+def test_names_that_break_a_line_are_told_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="expected a name without tabs and line breaks; rename it"):
+        write_manifest(tmp_path / "m.tsv", [Utterance(tmp_path / name, "A", "x")])
+    assert list(tmp_path.iterdir()) == []

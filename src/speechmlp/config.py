@@ -31,6 +31,8 @@ class CorpusConfig(Section):
         0.1, description="seconds kept on each side of a manifest's start and end"
     )
     on_error: Literal["fail", "skip"] = Field("fail", description="what to do about recordings that cannot be read")
+    shared_speakers: bool = Field(False, description="whether a speaker may be in several splits")
+    audit: bool = Field(True, description="tell before training what a quick check of the corpus finds")
     learn: Literal["train", "train+valid"] = Field(
         "train", description="which splits are learnt; with valid, once every choice is made, the last epoch is kept"
     )

@@ -3,7 +3,7 @@
 Dimension key: `N` utterances, `B` batch, `T` samples (16000).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,6 +69,7 @@ class SpokenLetters(Dataset[Item]):
         self.utterances: list[Utterance] = [packed.utterances[index] for index in chosen]
         self._rows = torch.tensor(chosen)
         self._waveforms = packed.waveforms
+        self._release = packed.release
         self.labels = packed.labels[self._rows]
         self.lengths = packed.lengths[self._rows]
 
@@ -101,7 +102,7 @@ class SpokenLetters(Dataset[Item]):
         memory-mapped.
         """
         if device.type == "cpu":
-            return DeviceCorpus([self._waveforms], [self._rows], self.labels, self.lengths)
+            return DeviceCorpus([self._waveforms], [self._rows], self.labels, self.lengths, [self._release])
         rows = torch.arange(len(self), device=device)
         waveforms = self._waveforms[self._rows].to(device)
         return DeviceCorpus([waveforms], [rows], self.labels.to(device), self.lengths.to(device))
@@ -148,7 +149,17 @@ def load_negatives(
 class DeviceCorpus:
     """Utterances on their device, from which batches are taken; several corpora can be joined without copying."""
 
-    def __init__(self, waveforms: list[Tensor], rows: list[Tensor], labels: Tensor, lengths: Tensor) -> None:
+    HELD = 1 << 27
+    """Bytes that are read of memory-mapped corpora before they are given back to the system."""
+
+    def __init__(
+        self,
+        waveforms: list[Tensor],
+        rows: list[Tensor],
+        labels: Tensor,
+        lengths: Tensor,
+        release: Sequence[Callable[[], None]] = (),
+    ) -> None:
         """Keeps references; copies nothing.
 
         Args:
@@ -156,7 +167,10 @@ class DeviceCorpus:
             rows: int64, which rows of each belong here; N together.
             labels: int64 [N].
             lengths: int64 [N], in samples.
+            release: functions that give memory which reading took back to the system.
         """
+        self._release = release
+        self._read = 0
         self._waveforms = waveforms
         self._sizes = [len(part) for part in rows]
         self._rows = torch.cat(rows)
@@ -170,7 +184,8 @@ class DeviceCorpus:
         rows = [part for corpus in corpora for part in torch.split(corpus._rows, corpus._sizes)]
         waveforms = [part for corpus in corpora for part in corpus._waveforms]
         labels = torch.cat([corpus.labels for corpus in corpora])
-        return cls(waveforms, rows, labels, torch.cat([corpus._lengths for corpus in corpora]))
+        lengths = torch.cat([corpus._lengths for corpus in corpora])
+        return cls(waveforms, rows, labels, lengths, [free for corpus in corpora for free in corpus._release])
 
     @property
     def device(self) -> torch.device:
@@ -191,6 +206,11 @@ class DeviceCorpus:
             for number, part in enumerate(self._waveforms):
                 here = (sources == number).nonzero()[:, 0]
                 waveforms[here] = part.index_select(0, rows[here])
+        self._read += waveforms.nbytes
+        if self._read > self.HELD:
+            self._read = 0
+            for release in self._release:
+                release()
         scaled = waveforms.to(torch.float32).mul_(1 / FULL_SCALE)
         return Batch(scaled, self.labels[positions], self._lengths[positions])
 

@@ -138,7 +138,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         others = torch.cat([predict(model, part.to(device))[0] for part in negatives])
         rejection = score_rejection(logits, others, kinds, checkpoint.reject_below, temperature)
     mistakes = find_mistakes(logits, labels, speakers, ids, temperature)
-    groups = find_groups(speakers, utterances.lengths, utterances.power())
+    genders = [utterance.gender for utterance in utterances.utterances]
+    groups = find_groups(genders, utterances.lengths, utterances.power())
     evaluation = Evaluation(
         checkpoint=str(path),
         manifest=config.corpus.manifest,

@@ -3,18 +3,16 @@
 Dimension key: `F` frames, `C` mel bands, `T` samples.
 """
 
-import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
+from speechmlp import pages
 from speechmlp.alignment import Aligned
 from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.config import LogMelConfig
@@ -27,23 +25,6 @@ from speechmlp.pictures import load_pyplot
 from speechmlp.report import percent
 from speechmlp.saliency import integrated_gradients
 from speechmlp.scores import Comparison, Estimate, Evaluation, Mistake, Scores
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8886 }
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem }
-h1 { line-height: 1.2 } h2 { margin-top: 2.5rem }
-table { border-collapse: collapse } th, td { text-align: left; padding: .25rem .75rem .25rem 0 }
-th, td { border-bottom: 1px solid var(--line) }
-td.number { font-variant-numeric: tabular-nums; text-align: right }
-.wide { overflow-x: auto }
-.headline { font-size: 2.5rem; font-weight: 700; margin: .5rem 0 0 }
-figure { margin: 1rem 0 } figcaption { opacity: .8 }
-img { max-width: 100%; height: auto }
-.mistakes { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); padding: 0 }
-.mistakes li { list-style: none; border: 1px solid var(--line); border-radius: .5rem; padding: .75rem }
-audio { width: 100% }
-@media (prefers-color-scheme: dark) { img.chart { filter: invert(.9) hue-rotate(180deg) } }
-"""
 
 
 @dataclass(frozen=True)
@@ -97,36 +78,8 @@ def find_examples(model: SpeechClassifier, waveforms: Tensor, mistakes: Sequence
     ]
 
 
-def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _picture(figure: Any, description: str, kind: str = "chart") -> str:
-    """Returns an <img> of a matplotlib figure, and closes it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    load_pyplot().close(figure)
-    return f'<img class="{kind}" alt="{html.escape(description)}" src="{_data("image/png", buffer.getvalue())}">'
-
-
-def _figure(picture: str, caption: str) -> str:
-    return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
-
-
 def _interval(estimate: Estimate) -> str:
     return f"{percent(estimate.low)} to {percent(estimate.high)}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table; every cell but a row's first is a number."""
-    cells = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in head)
-    lines = [
-        f"<tr><th scope=row>{html.escape(row[0])}</th>"
-        + "".join(f'<td class="number">{html.escape(cell)}</td>' for cell in row[1:])
-        + "</tr>"
-        for row in rows
-    ]
-    return f'<div class="wide"><table><tr>{cells}</tr>{"".join(lines)}</table></div>'
 
 
 def _scores_table(scores: Scores) -> str:
@@ -142,7 +95,7 @@ def _scores_table(scores: Scores) -> str:
     if scores.loss is not None:
         loss = scores.loss
         rows.append(("Loss, nats", f"{loss.value:.4f}", f"{loss.low:.4f} to {loss.high:.4f}"))
-    return _table(("score", "value", "95 % interval"), rows)
+    return pages.table(("score", "value", "95 % interval"), rows)
 
 
 def _confusion(scores: Scores) -> str:
@@ -160,7 +113,8 @@ def _confusion(scores: Scores) -> str:
     axes.set_xlabel("recognised")
     axes.set_ylabel("spoken")
     most = ", ".join(f"{spoken} as {heard} {count} times" for spoken, heard, count in scores.confusions(5))
-    return _figure(_picture(figure, f"Confusion matrix. Most frequent mistakes: {most or 'none'}"), "Counts by letter")
+    picture = pages.picture(figure, f"Confusion matrix. Most frequent mistakes: {most or 'none'}")
+    return pages.captioned(picture, "Counts by letter")
 
 
 def _bars(names: Sequence[str], estimates: Sequence[Estimate], what: str) -> str:
@@ -176,7 +130,7 @@ def _bars(names: Sequence[str], estimates: Sequence[Estimate], what: str) -> str
     if max(map(len, names)) > 2:
         axes.tick_params(axis="x", rotation=60)
     worst = min(range(len(names)), key=lambda place: values[place])
-    return _picture(figure, f"{what} by group; lowest: {names[worst]}, {percent(values[worst])}")
+    return pages.picture(figure, f"{what} by group; lowest: {names[worst]}, {percent(values[worst])}")
 
 
 def _letters(scores: Scores) -> str:
@@ -191,9 +145,10 @@ def _letters(scores: Scores) -> str:
         )
         for letter in spoken
     ]
-    table = _table(("letter", "spoken", "recall", "precision"), rows)
+    table = pages.table(("letter", "spoken", "recall", "precision"), rows)
     picture = _bars([letter.letter for letter in spoken], recalls, "recall")
-    return f"{_figure(picture, 'Recall with 95 % intervals')}<details><summary>As a table</summary>{table}</details>"
+    shown = pages.captioned(picture, "Recall with 95 % intervals")
+    return f"{shown}<details><summary>As a table</summary>{table}</details>"
 
 
 def _reliability(evaluation: Evaluation) -> str:
@@ -211,10 +166,11 @@ def _reliability(evaluation: Evaluation) -> str:
     error = percent(scores.calibration_error.value) if scores.calibration_error else "unknown"
     description = f"Reliability: calibration error {error}. Coverage: accuracy when the least certain are declined."
     rows = [(percent(p.coverage), percent(p.accuracy), f"{p.reject_below:.3f}") for p in scores.coverage]
-    table = _table(("answered", "accuracy", "probability from"), rows)
+    table = pages.table(("answered", "accuracy", "probability from"), rows)
     caption = f"Left: is it as often right as it says? Right: declining the least certain. Temperature {{}}: {error}"
+    picture = pages.picture(figure, description)
     return (
-        _figure(_picture(figure, description), caption.format(f"{evaluation.temperature:.3f}, calibration error"))
+        pages.captioned(picture, caption.format(f"{evaluation.temperature:.3f}, calibration error"))
         + f"<details><summary>Coverage as a table</summary>{table}</details>"
     )
 
@@ -231,9 +187,9 @@ def _groups(scores: Scores) -> str:
         rows = [(g.name, str(g.count), percent(g.accuracy.value), _interval(g.accuracy)) for g in groups]
         shown = groups if len(groups) <= 40 else sorted(groups, key=lambda group: group.accuracy.value)[:40]
         picture = _bars([group.name for group in shown], [group.accuracy for group in shown], "accuracy")
-        table = _table((kind, "letters", "accuracy", "95 % interval"), rows)
+        table = pages.table((kind, "letters", "accuracy", "95 % interval"), rows)
         what = "Accuracy with 95 % intervals" + ("" if len(shown) == len(groups) else ", the 40 lowest")
-        parts.append(f"<h3>{html.escape(heading)}</h3>{_figure(picture, what)}")
+        parts.append(f"<h3>{html.escape(heading)}</h3>{pages.captioned(picture, what)}")
         parts.append(f"<details><summary>As a table</summary>{table}</details>")
     return "".join(parts)
 
@@ -262,11 +218,13 @@ def _robustness(evaluation: Evaluation) -> str:
         )
         for point in evaluation.robustness
     ]
-    table = _table(("condition", "level", "accuracy", "95 % interval"), rows)
+    table = pages.table(("condition", "level", "accuracy", "95 % interval"), rows)
     worst = min(evaluation.robustness, key=lambda point: point.accuracy.value)
-    picture = _picture(figure, f"Accuracy by condition; lowest: {worst.condition}, {percent(worst.accuracy.value)}")
+    picture = pages.picture(
+        figure, f"Accuracy by condition; lowest: {worst.condition}, {percent(worst.accuracy.value)}"
+    )
     return (
-        f"{_figure(picture, 'Accuracy with 95 % intervals; the grey line is the accuracy above.')}"
+        f"{pages.captioned(picture, 'Accuracy with 95 % intervals; the grey line is the accuracy above.')}"
         f"<details><summary>As a table, with the telephone</summary>{table}</details>"
     )
 
@@ -283,17 +241,10 @@ def _learning(history: Sequence[EpochRecord]) -> str:
     right.set_ylabel("validation accuracy")
     for axes in (left, right):
         axes.set_xlabel("epoch")
-    return _figure(
-        _picture(figure, f"Loss and validation accuracy over {len(epochs)} epochs"),
+    return pages.captioned(
+        pages.picture(figure, f"Loss and validation accuracy over {len(epochs)} epochs"),
         "The training loss is measured while learning, with augmentation, dropout and smoothed labels.",
     )
-
-
-def _sound(waveform: Tensor) -> str:
-    buffer = io.BytesIO()
-    loudest = float(waveform.abs().max()) or 1.0
-    soundfile.write(buffer, (0.7 * waveform / loudest).numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return _data("audio/wav", buffer.getvalue())
 
 
 def _draw_saliency(axes: Any, saliency: Tensor, extent: tuple[float, float, float, float] | None = None) -> None:
@@ -314,7 +265,7 @@ def _deciding(pictures: Mapping[int, Tensor]) -> str:
     figure.patch.set_alpha(0)
     caption = "Mean over recognised letters: red speaks for the letter, blue against it; time runs right, pitch up."
     names = " ".join(LETTERS[label] for label in sorted(pictures))
-    return _figure(_picture(figure, f"What decides, for each of {names}", kind="spectrogram"), caption)
+    return pages.captioned(pages.picture(figure, f"What decides, for each of {names}", kind="spectrogram"), caption)
 
 
 def _example(example: Example) -> str:
@@ -337,11 +288,10 @@ def _example(example: Example) -> str:
     grid[-1, 0].set_xlabel("s", color="#888")
     figure.patch.set_alpha(0)  # these are not turned over in the dark, so they have no paper
     title = f"{mistake.spoken} taken for {mistake.recognised}"
-    picture = _picture(figure, f"Spectrogram of {mistake.id}, a spoken {mistake.spoken}", kind="spectrogram")
+    picture = pages.picture(figure, f"Spectrogram of {mistake.id}, a spoken {mistake.spoken}", kind="spectrogram")
     return (
         f"<li><h3>{title}</h3>{picture}"
-        f'<audio controls preload="metadata" aria-label="{html.escape(f"{mistake.id}: {title}")}" '
-        f'src="{_sound(example.waveform)}"></audio>'
+        f"{pages.player(example.waveform, f'{mistake.id}: {title}')}"
         f"<p>{html.escape(mistake.speaker)}, {html.escape(mistake.id)}: {mistake.recognised} with "
         f"{percent(mistake.probability)}, {mistake.spoken} with {percent(mistake.probability_of_spoken)}</p></li>"
     )
@@ -351,7 +301,7 @@ def _compared(comparison: Comparison) -> str:
     difference = comparison.difference
     points = [f"{100 * value:+.2f}" for value in (difference.value, difference.low, difference.high)]
     rows = [(item.id, item.spoken, item.recognised, item.recognised_by_other) for item in comparison.changed]
-    table = _table(("utterance", "spoken", "recognised", "by the other"), rows)
+    table = pages.table(("utterance", "spoken", "recognised", "by the other"), rows)
     return (
         f"<h2>Against {html.escape(comparison.other)}</h2>"
         f"<p>{points[0]} points of accuracy, 95 % interval {points[1]} to {points[2]}. Only this one recognises "
@@ -406,12 +356,6 @@ def render_report(
         parts.append(
             f"<h2>The most certain mistakes</h2><p>{len(examples)} of {len(evaluation.mistakes)}; the lines are where "
             "the front end finds the letter (white by energy, cyan as learnt), and the lower picture is what spoke for "
-            f'the letter that was recognised (red) or against it (blue).</p><ul class="mistakes">{shown}</ul>'
+            f'the letter that was recognised (red) or against it (blue).</p><ul class="cards">{shown}</ul>'
         )
-    title = "Spoken letters: evaluation"
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
-    )
-    body = f"<main>{''.join(parts)}</main>"
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
+    return pages.page("Spoken letters: evaluation", parts)

@@ -1,12 +1,11 @@
 """The manifest: one line an utterance, the same for every corpus.
 
-Columns: `path` (relative to the manifest's folder), `letter`, `speaker`, `split` (train, valid or test), and optionally
-`start` and `end` in seconds where the letter is a part of the recording. Other columns are kept out of the way.
+Columns: `path` (relative to the manifest's folder), `letter`, `speaker`, `split` (train, valid or test), and
+optionally `start` and `end` in seconds where the letter is a part of the recording, and `gender`. Others are ignored.
 TSV, CSV and JSON lines are told apart by the file's suffix.
 """
 
 import csv
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +19,8 @@ from speechmlp.labels import LETTERS, NOT_A_LETTER, label_of
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 COLUMNS = ("path", "letter", "speaker", "split", "start", "end")
+GENDERS = {"f": "female", "m": "male"}
+"""Short names of genders; other names stay as they are written."""
 UNKNOWN_SPEAKER = "unknown"
 
 
@@ -34,6 +35,7 @@ class Utterance:
         split: train, valid or test; None where the manifest has no such column.
         start: where the letter starts in the recording, in seconds; None for the whole recording.
         end: where it ends, in seconds.
+        gender: of the speaker, female or male or another word; None where it is not known.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Utterance:
     split: Split | None = None
     start: float | None = None
     end: float | None = None
+    gender: str | None = None
 
     @property
     def id(self) -> str:
@@ -97,15 +100,26 @@ def _utterance(row: Mapping[str, Any], root: Path, letters: bool) -> Utterance:
     if (start is None) != (end is None) or (start is not None and end is not None and start >= end):
         raise ValueError(f"expected start < end, both or neither, found {start} and {end}")
     speaker = str(row.get("speaker") or UNKNOWN_SPEAKER)
-    return Utterance(root / str(row["path"]), letter, speaker, cast("Split | None", split), start, end)
+    gender = str(row.get("gender") or "").strip().lower() or None
+    path = root / str(row["path"])
+    return Utterance(path, letter, speaker, cast("Split | None", split), start, end, GENDERS.get(gender or "", gender))
 
 
-def read_manifest(path: str | Path, letters: bool = True) -> list[Utterance]:
+def shared_speakers(utterances: Iterable[Utterance]) -> list[str]:
+    """Returns the speakers that are in more than one split, sorted; those who are not known do not count."""
+    splits_of: dict[str, set[str]] = {}
+    for utterance in utterances:
+        splits_of.setdefault(utterance.speaker, set()).add(utterance.split or "")
+    return sorted(name for name, splits in splits_of.items() if len(splits) > 1 and name != UNKNOWN_SPEAKER)
+
+
+def read_manifest(path: str | Path, letters: bool = True, allow_shared: bool = False) -> list[Utterance]:
     """Returns the utterances of a manifest, in its order.
 
     Args:
         path: the file.
         letters: whether letters are expected, or recordings that hold none.
+        allow_shared: whether a speaker may be in more than one split.
 
     Raises:
         UserError: the file is missing or empty, a line does not fit (all such lines are listed), some lines have a
@@ -135,57 +149,41 @@ def read_manifest(path: str | Path, letters: bool = True) -> list[Utterance]:
         raise UserError(f"{path}: the manifest lists no utterance; expected one line for each")
     if len({utterance.split is None for utterance in utterances}) > 1:
         raise UserError(f"{path}: some lines have a split and others have none; give every line one")
-    splits_of: dict[str, set[str]] = {}
-    for utterance in utterances:
-        splits_of.setdefault(utterance.speaker, set()).add(utterance.split or "")
-    shared = sorted(name for name, splits in splits_of.items() if len(splits) > 1 and name != UNKNOWN_SPEAKER)
-    if shared:
+    if not allow_shared and (shared := shared_speakers(utterances)):
         raise UserError(
             f"{path}: a speaker must be in one split only, found {len(shared)} in several: {', '.join(shared[:5])}; "
-            "accuracy on known voices says nothing about new ones"
+            "accuracy on known voices says nothing about new ones (corpus.shared_speakers=true where that is meant)"
         )
     return utterances
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
-    """Writes a TSV manifest, whole or not at all, with paths relative to its folder."""
+    """Writes a TSV manifest, whole or not at all, with paths relative to its folder.
+
+    Raises:
+        UserError: a path or a name holds a tab or a line break, which the format has no place for.
+    """
     path = Path(path)
+    utterances = list(utterances)
+    columns = (*COLUMNS, "gender") if any(utterance.gender for utterance in utterances) else COLUMNS
+    root = path.parent.resolve()
+    rows, problems = [], []
+    for utterance in utterances:
+        try:
+            relative = utterance.path.resolve().relative_to(root)
+        except ValueError:  # audio elsewhere, as with a folder of one's own
+            relative = utterance.path.resolve()
+        times = ["" if time is None else f"{time:.3f}" for time in (utterance.start, utterance.end)]
+        row = [relative.as_posix(), utterance.letter, utterance.speaker, utterance.split or "", *times]
+        row += [utterance.gender or ""] * (len(columns) - len(COLUMNS))
+        if any(character in cell for cell in row for character in "\t\n\r"):
+            problems.append(f"{relative.as_posix()!r}: expected a name without tabs and line breaks; rename it")
+        rows.append(row)
+    if problems:
+        raise UserError(*problems)
     temporary = path.with_name(f".{path.name}.partial")
     with temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for utterance in utterances:
-            try:
-                relative = utterance.path.resolve().relative_to(path.parent.resolve())
-            except ValueError:  # audio elsewhere, as with a folder of one's own
-                relative = utterance.path.resolve()
-            times = ["" if time is None else f"{time:.3f}" for time in (utterance.start, utterance.end)]
-            writer.writerow([relative.as_posix(), utterance.letter, utterance.speaker, utterance.split or "", *times])
+        writer.writerow(columns)
+        writer.writerows(rows)
     temporary.replace(path)
-
-
-def split_by_speaker(speakers: Iterable[str], valid: float = 0.1, test: float = 0.1) -> dict[str, Split]:
-    """Returns the split of each speaker, decided by a hash of the name.
-
-    A speaker keeps its split when others come or go (the idea of Speech Commands' `which_set`, Warden, 2018), except
-    that with three speakers or more every split gets at least one: the speakers whose hashes come first.
-
-    Args:
-        speakers: names, repeats allowed.
-        valid: share of speakers for validation.
-        test: share of speakers for the test.
-    """
-
-    def position(speaker: str) -> float:
-        return int.from_bytes(hashlib.sha256(speaker.encode()).digest()[:8], "big") / 2**64
-
-    ordered = sorted(set(speakers), key=lambda speaker: (position(speaker), speaker))
-    splits: dict[str, Split] = {}
-    for rank, speaker in enumerate(ordered):
-        place = position(speaker)
-        splits[speaker] = "test" if place < test else "valid" if place < test + valid else "train"
-        if len(ordered) >= 3 and rank < 2:
-            splits[speaker] = SPLITS[2 - rank]
-    if len(ordered) >= 3 and "train" not in splits.values():
-        splits[ordered[-1]] = "train"
-    return splits

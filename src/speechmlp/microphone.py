@@ -99,18 +99,28 @@ def record(stream: Stream, pause: float, screen: TextIO | None = None) -> Tensor
     return torch.from_numpy(np.concatenate([*before, *kept]))
 
 
+def load_sounddevice() -> Any:
+    """Returns the module `sounddevice`.
+
+    Raises:
+        UserError: it or PortAudio is missing.
+    """
+    try:
+        import sounddevice
+    except ImportError as error:
+        raise UserError("recording needs sounddevice: python -m pip install 'speechmlp[record]'") from error
+    except OSError as error:
+        raise UserError(f"recording needs PortAudio ({error}); Debian: apt install libportaudio2") from error
+    return sounddevice
+
+
 def open_microphone() -> Any:
     """Returns the default input as a `sounddevice.InputStream`, at 16 kHz where it can, at its own rate otherwise.
 
     Raises:
         UserError: sounddevice, PortAudio or a microphone is missing.
     """
-    try:
-        import sounddevice
-    except ImportError as error:
-        raise UserError("--microphone needs sounddevice: python -m pip install 'speechmlp[microphone]'") from error
-    except OSError as error:
-        raise UserError("--microphone needs PortAudio; on Debian and Ubuntu: apt install libportaudio2") from error
+    sounddevice = load_sounddevice()
     try:
         try:
             return sounddevice.InputStream(SAMPLE_RATE, channels=1, dtype="int16")

@@ -6,12 +6,13 @@ each recording's size and times of change, so a second run starts at once and a 
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ class PackedCorpus:
         utterances: the N manifest lines.
         skipped: one line for each utterance that could not be read.
         decoded: whether this call decoded the recordings, rather than finding them decoded.
+        mapping: the memory map under `waveforms`.
     """
 
     waveforms: Tensor
@@ -51,6 +53,12 @@ class PackedCorpus:
     utterances: list[Utterance]
     skipped: tuple[str, ...]
     decoded: bool
+    mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
+
+    def release(self) -> None:
+        """Gives memory that reading `waveforms` took back to the system; what is read again comes from the file."""
+        if self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _fingerprint(manifest: Path, utterances: Sequence[Utterance]) -> str:
@@ -131,6 +139,7 @@ def _open(folder: Path, utterances: Sequence[Utterance], fingerprint: str, decod
         utterances=chosen,
         skipped=tuple(index["skipped"]),
         decoded=decoded,
+        mapping=samples._mmap,  # type: ignore[attr-defined]  # numpy's own name for it; there is no other
     )
 
 
@@ -146,7 +155,7 @@ def open_packed(corpus: CorpusConfig, letters: bool = True) -> PackedCorpus:
             written.
     """
     manifest = Path(corpus.manifest)
-    utterances = read_manifest(manifest, letters)
+    utterances = read_manifest(manifest, letters, corpus.shared_speakers)
     fingerprint = _fingerprint(manifest, utterances)
     settings = f"{FORMAT}\0{SAMPLE_RATE}\0{manifest.resolve()}\0{corpus.margin}\0{corpus.on_error}"
     name = manifest.resolve().parent.name or "corpus"

@@ -51,6 +51,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from speechmlp.models import SpeechClassifier
     from speechmlp.optim import build_optimizer
     from speechmlp.packing import open_packed
+    from speechmlp.quick_check import quick_check
     from speechmlp.runlog import BEST, LAST, create_run, write_metrics
 
     history: list[EpochRecord] = []
@@ -113,6 +114,8 @@ def _train(arguments: argparse.Namespace) -> int:
             raise UserError(f"{run}: the overrides change the model or optimizer; start a new run instead") from error
         write_metrics(run, history)
 
+    for finding in quick_check(packed) if config.corpus.audit else ():
+        tqdm.write(f"audit: {finding.line()}", file=sys.stderr)
     for problem in packed.skipped:
         tqdm.write(f"left out: {problem}", file=sys.stderr)
     how = "decoded" if packed.decoded else "already decoded"

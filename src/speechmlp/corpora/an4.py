@@ -5,40 +5,29 @@ pronunciations of AN4's own dictionary; the words that are single letters are th
 are what a recogniser should decline.
 """
 
-import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from speechmlp.corpora.files import MANIFEST, NEGATIVES, download, new_corpus, unpack
+from speechmlp.corpora.files import MANIFEST, NEGATIVES, download, new_corpus, require_apart, unpack
+from speechmlp.corpora.forced_alignment import PAUSE, SAMPLE_RATE, align_all, require_pocketsphinx
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS, NOT_A_LETTER
-from speechmlp.manifest import Split, Utterance, read_manifest, write_manifest
+from speechmlp.manifest import GENDERS, Split, Utterance, read_manifest, write_manifest
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
-SAMPLE_RATE = 16_000
-"""Hz, of every AN4 recording."""
-FRAMES_PER_SECOND = 100
-"""Of PocketSphinx's alignment."""
 EXPECTED = {"utterances": 1078, "speakers": 84, "letters": 3442}
 """Counted in the published corpus; CMU publishes no checksum."""
 
 HOMOPHONES = frozenset(("OH",))
 """Words that sound like a letter: neither letters nor anything to decline."""
-PAUSE = "<sil>"
-"""What PocketSphinx calls silence between words."""
 SHORTEST_PAUSE = 0.1
 """Seconds."""
 
@@ -55,6 +44,11 @@ class Recording:
     words: tuple[str, ...]
     speaker: str
     test: bool
+
+    @property
+    def gender(self) -> str:
+        """Speakers' names begin with f or m."""
+        return GENDERS[self.speaker[0]]
 
     @property
     def split(self) -> Split:
@@ -145,90 +139,19 @@ def read_samples(path: Path) -> NDArray[np.int16]:
     return samples  # type: ignore[no-any-return]
 
 
-Segment = tuple[str, int, int]
-"""A word with its first and last sample, the last not included."""
-
-_decoder: Any = None
-"""One a worker process: loading the acoustic model takes longer than aligning an utterance."""
-
-
-def _start_worker(dictionary: str) -> None:
-    global _decoder
-    import pocketsphinx
-
-    model = pocketsphinx.get_model_path("en-us/en-us")
-    # Batch mean normalisation: the live one would make each alignment depend on the utterances before it. The best-path
-    # search over the word lattice finds no path in 16 of the 1078 utterances; the first pass alone aligns them all.
-    _decoder = pocketsphinx.Decoder(hmm=model, dict=dictionary, lm=None, cmn="batch", bestpath=False, loglevel="FATAL")
-
-
-def _align(recording: Recording) -> tuple[NDArray[np.int16], list[Segment]] | str:
-    """Returns the samples and the segments of words and pauses, or why there are none."""
-    try:
-        samples = read_samples(recording.path)
-        _decoder.set_align_text(" ".join(recording.words))
-        _decoder.start_utt()
-        _decoder.process_raw(samples.tobytes(), full_utt=True)
-        _decoder.end_utt()
-        segments = [
-            (
-                re.sub(r"\(\d+\)$", "", segment.word),
-                segment.start_frame * SAMPLE_RATE // FRAMES_PER_SECOND,
-                (segment.end_frame + 1) * SAMPLE_RATE // FRAMES_PER_SECOND,
-            )
-            for segment in _decoder.seg() or ()
-        ]
-    except (UserError, RuntimeError, ValueError) as error:
-        return f"{recording.name}: {error}"
-    if tuple(word for word, _, _ in segments if word in recording.words) != recording.words:
-        return f"{recording.name}: no alignment of {' '.join(recording.words)!r}"
-    return samples, [segment for segment in segments if segment[0] in (*recording.words, PAUSE)]
-
-
-def _require_pocketsphinx() -> None:
-    try:
-        import pocketsphinx  # noqa: F401
-    except ImportError as error:
-        raise UserError("aligning needs PocketSphinx: python -m pip install 'speechmlp[align]'") from error
-
-
-def align(
-    recordings: Sequence[Recording], dictionary: Path, workers: int | None = None
-) -> Iterator[tuple[Recording, tuple[NDArray[np.int16], list[Segment]] | str]]:
-    """Yields each recording with its samples and the segments of its words and pauses, or why there are none.
-
-    Args:
-        recordings: as `read_tree` finds them.
-        dictionary: the corpus's own.
-        workers: processes at a time; one a core where it is None.
-
-    Raises:
-        UserError: PocketSphinx is missing, or an aligning process died.
-    """
-    _require_pocketsphinx()
-    try:
-        with ProcessPoolExecutor(
-            workers or os.cpu_count(), get_context("spawn"), initializer=_start_worker, initargs=(str(dictionary),)
-        ) as pool:
-            aligned = pool.map(_align, recordings, chunksize=16)
-            bar = tqdm(aligned, "aligning", len(recordings), unit=" utterances", disable=None)
-            yield from zip(recordings, bar, strict=True)
-    except BrokenProcessPool as error:
-        raise UserError("an aligning process died; run the command again with --workers 1") from error
-
-
 def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, workers: int | None) -> tuple[int, list[str]]:
     """Writes letters and non-letters, each with a manifest; returns how many of the latter, and what failed."""
     utterances: list[Utterance] = []
     negatives: list[Utterance] = []
     failures: list[str] = []
-    for recording, result in align(recordings, dictionary, workers):
+    texts = [(recording.path, recording.words) for recording in recordings]
+    aligned = align_all(texts, read_samples, dictionary, workers)
+    for recording, result in zip(recordings, aligned, strict=True):
         if isinstance(result, str):
-            failures.append(result)
+            failures.append(f"{recording.name}: {result}")
             continue
-        samples, segments = result
         words = 0
-        for word, first, last in segments:
+        for word, first, last in result.segments:
             number = words  # a pause has that of the word after it
             words += word != PAUSE
             if word in HOMOPHONES or (word == PAUSE and last - first < SHORTEST_PAUSE * SAMPLE_RATE):
@@ -237,9 +160,9 @@ def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, worker
             kind = "wav" if word in LETTERS else "pauses" if word == PAUSE else "words"
             path = folder / kind / recording.speaker / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, samples[first:last], SAMPLE_RATE, subtype="PCM_16")
+            soundfile.write(path, result.samples[first:last], SAMPLE_RATE, subtype="PCM_16")
             letter, found = (word, utterances) if word in LETTERS else (NOT_A_LETTER, negatives)
-            found.append(Utterance(path, letter, recording.speaker, recording.split))
+            found.append(Utterance(path, letter, recording.speaker, recording.split, gender=recording.gender))
     if not utterances:
         raise UserError(f"no utterance could be aligned; the first problem: {failures[0]}")
     write_manifest(folder / MANIFEST, utterances)
@@ -260,9 +183,9 @@ def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers
     Raises:
         UserError: the source is not AN4, PocketSphinx is missing, or the folder cannot be written.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"expected 1 or more workers, found {workers}")
-    _require_pocketsphinx()  # told before the download
+    require_pocketsphinx()  # told before the download
+    if source is not None:
+        require_apart(source, output)
     with new_corpus(output) as folder, tempfile.TemporaryDirectory(prefix="speechmlp-an4-") as scratch:
         if source is None:
             source = Path(scratch) / "an4.tar.gz"

@@ -21,6 +21,16 @@ AUDIO_SUFFIXES = frozenset(
 CHUNK = 1 << 16
 
 
+def require_apart(source: str | Path, output: str | Path) -> None:
+    """Checks that making a corpus anew cannot remove what it is made from.
+
+    Raises:
+        UserError: the source lies in the output folder.
+    """
+    if Path(source).resolve().is_relative_to(Path(output).resolve()):
+        raise UserError(f"{output}: holds the source, and is replaced as a whole; name another --output")
+
+
 @contextmanager
 def new_corpus(folder: str | Path, mark: str = MANIFEST) -> Iterator[Path]:
     """Gives an empty folder beside `folder` that takes its place when all went well, and vanishes otherwise.

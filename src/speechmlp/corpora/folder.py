@@ -1,7 +1,7 @@
 """A folder of one's own, `<root>/<letter>/*`, or a manifest that has no splits yet.
 
 The speaker comes from names like `anna_nohash_0.wav`, the habit of Speech Commands (Warden, 2018). Splits are by
-speaker; where no speakers are known they are by file, and the caller should say so.
+speaker; where fewer than three speakers are known they are by file, and the caller should say so.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,11 @@ from pathlib import Path
 from speechmlp.corpora.files import AUDIO_SUFFIXES
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import UNKNOWN_SPEAKER, Utterance, read_manifest, split_by_speaker
+from speechmlp.manifest import UNKNOWN_SPEAKER, Utterance, read_manifest
+from speechmlp.splits import split_by_speaker
+
+NO_HASH = "_nohash_"
+"""Between the speaker and the number of the take in a file's name."""
 
 
 def read_folder(root: str | Path) -> list[Utterance]:
@@ -24,7 +28,7 @@ def read_folder(root: str | Path) -> list[Utterance]:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; expected recordings in {root}/<letter>/*.wav")
     utterances = [
-        Utterance(path, folder.name.upper(), _speaker(path))
+        Utterance(path, folder.name.upper(), speaker_of(path))
         for folder in sorted(root.iterdir())
         if folder.is_dir() and len(folder.name) == 1 and folder.name.upper() in LETTERS
         for path in sorted(folder.iterdir())
@@ -36,14 +40,25 @@ def read_folder(root: str | Path) -> list[Utterance]:
     return utterances
 
 
-def _speaker(path: Path) -> str:
-    speaker, marker, _ = path.stem.partition("_nohash_")
-    return speaker if marker else UNKNOWN_SPEAKER
+def speaker_of(path: Path) -> str:
+    """Returns the speaker whom a file's name gives."""
+    speaker, marker, _ = path.stem.partition(NO_HASH)
+    return speaker if marker and speaker else UNKNOWN_SPEAKER
 
 
 def read_source(source: str | Path) -> list[Utterance]:
     """Returns the utterances of a folder or of a manifest file, whichever `source` is."""
-    return read_folder(source) if Path(source).is_dir() else read_manifest(source)
+    return read_folder(source) if Path(source).is_dir() else read_manifest(source, allow_shared=True)
+
+
+def require_shares(valid: float, test: float) -> None:
+    """Checks shares of speakers that a user gives.
+
+    Raises:
+        UserError: one is negative, or nothing is left for training.
+    """
+    if not (valid >= 0 and test >= 0 and valid + test < 1):
+        raise UserError("--valid and --test: expected shares of 0 or more that leave some for training")
 
 
 def assign_splits(utterances: Sequence[Utterance], valid: float, test: float) -> tuple[list[Utterance], bool]:
@@ -54,7 +69,23 @@ def assign_splits(utterances: Sequence[Utterance], valid: float, test: float) ->
         valid: share of speakers for validation.
         test: share of speakers for the test.
     """
-    by_speaker = any(utterance.speaker != UNKNOWN_SPEAKER for utterance in utterances)
+    by_speaker = len({utterance.speaker for utterance in utterances} - {UNKNOWN_SPEAKER}) >= 3
     keys = [utterance.speaker if by_speaker else utterance.id for utterance in utterances]
-    splits = split_by_speaker(keys, valid, test)
+    splits = split_by_speaker(keys, [utterance.letter for utterance in utterances], valid, test)
     return [replace(item, split=splits[key]) for item, key in zip(utterances, keys, strict=True)], by_speaker
+
+
+def warning_of(utterances: Sequence[Utterance], by_speaker: bool) -> str | None:
+    """Returns what must be said about the splits that `assign_splits` gave, if anything."""
+    if by_speaker:
+        return None
+    known = {utterance.speaker for utterance in utterances} - {UNKNOWN_SPEAKER}
+    if known:
+        return (
+            f"warning: splits by speaker need three speakers, but known are {len(known)}, so the splits are by file: "
+            "accuracies are for known voices, and training wants corpus.shared_speakers=true"
+        )
+    return (
+        "warning: no speakers are known, so the splits are by file and accuracies will flatter; "
+        "name files <speaker>_nohash_<n>.wav to split by speaker"
+    )

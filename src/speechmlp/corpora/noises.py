@@ -16,7 +16,8 @@ from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.corpora.files import NEGATIVES, new_corpus
 from speechmlp.errors import UserError
 from speechmlp.labels import NOT_A_LETTER
-from speechmlp.manifest import Split, Utterance, read_manifest, split_by_speaker, write_manifest
+from speechmlp.manifest import Utterance, read_manifest, write_manifest
+from speechmlp.splits import split_by_speaker
 
 Samples = NDArray[np.float64]
 Random = np.random.Generator
@@ -135,7 +136,7 @@ def prepare_noises(output: str | Path, sources: int = 150, seed: int = 0) -> lis
         for number, (kind, make) in enumerate(tqdm(KINDS.items(), "generating", unit=" kinds", disable=None)):
             (folder / kind).mkdir()
             names = [f"{kind}-{source:03}" for source in range(sources)]
-            splits: dict[str, Split] = split_by_speaker(names)
+            splits = split_by_speaker(names, [NOT_A_LETTER] * sources)
             for source, name in enumerate(names):
                 random = np.random.default_rng((seed, number, source))
                 sound = make(random)

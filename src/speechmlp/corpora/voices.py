@@ -214,7 +214,7 @@ def draw_speakers(engines: list[str], per_voice: int, seed: int) -> list[Speaker
 
 
 def prepare_voices(
-    output: str | Path, engines: list[str], per_voice: int = 5, takes: int = 2, seed: int = 0
+    output: str | Path, engines: list[str], per_voice: int = 10, takes: int = 2, seed: int = 0
 ) -> list[Utterance]:
     """Makes the corpus and its manifest, all of it training split: voices are too few to hold some out.
 

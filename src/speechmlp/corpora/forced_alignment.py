@@ -1,0 +1,119 @@
+"""Forced alignment: where each word of a known text is in a recording, by PocketSphinx (extra `align`)."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from speechmlp.errors import UserError
+
+SAMPLE_RATE = 16_000
+"""Hz, that PocketSphinx's model wants."""
+FRAMES_PER_SECOND = 100
+"""Of PocketSphinx's alignment."""
+
+PAUSE = "<sil>"
+"""What PocketSphinx calls silence between words."""
+Segment = tuple[str, int, int]
+"""A word with its first and last sample, the last not included."""
+ReadSamples = Callable[[Path], NDArray[np.int16]]
+"""Returns a recording, int16 [T] at 16 kHz; a function of a module, because worker processes get its name."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A recording, int16 [T] at 16 kHz, and the segments of its words and of the pauses between them."""
+
+    samples: NDArray[np.int16]
+    segments: list[Segment]
+
+    @property
+    def words(self) -> list[Segment]:
+        """The segments without the pauses."""
+        return [segment for segment in self.segments if segment[0] != PAUSE]
+
+
+_decoder: Any = None
+"""One a worker process: loading the acoustic model takes longer than aligning an utterance."""
+
+
+def require_pocketsphinx() -> None:
+    """Checks that PocketSphinx is there.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import pocketsphinx  # noqa: F401
+    except ImportError as error:
+        raise UserError("cutting letters needs PocketSphinx: python -m pip install 'speechmlp[align]'") from error
+
+
+def _start_worker(dictionary: str) -> None:
+    global _decoder
+    import pocketsphinx
+
+    model = pocketsphinx.get_model_path("en-us/en-us")
+    # Batch mean normalisation: the live one would make each alignment depend on the utterances before it. The best-path
+    # search over the word lattice finds no path in 16 of AN4's 1078 utterances; the first pass alone aligns them all.
+    _decoder = pocketsphinx.Decoder(hmm=model, dict=dictionary, lm=None, cmn="batch", bestpath=False, loglevel="FATAL")
+
+
+def _align(path: Path, words: tuple[str, ...], read: ReadSamples) -> Alignment | str:
+    """Returns the alignment, or why there is none."""
+    try:
+        samples = read(path)
+        _decoder.set_align_text(" ".join(words))
+        _decoder.start_utt()
+        _decoder.process_raw(samples.tobytes(), full_utt=True)
+        _decoder.end_utt()
+        segments = [
+            (
+                re.sub(r"\(\d+\)$", "", segment.word),
+                segment.start_frame * SAMPLE_RATE // FRAMES_PER_SECOND,
+                (segment.end_frame + 1) * SAMPLE_RATE // FRAMES_PER_SECOND,
+            )
+            for segment in _decoder.seg() or ()
+        ]
+    except (UserError, RuntimeError, ValueError) as error:
+        return str(error)
+    if tuple(word for word, _, _ in segments if word in words) != words:
+        return f"no alignment of {' '.join(words)!r}"
+    return Alignment(samples, [segment for segment in segments if segment[0] in (*words, PAUSE)])
+
+
+def align_all(
+    recordings: Sequence[tuple[Path, tuple[str, ...]]], read: ReadSamples, dictionary: Path, workers: int | None
+) -> Iterator[Alignment | str]:
+    """Yields the alignment of each recording, or why there is none, in order.
+
+    Args:
+        recordings: files, and the words that are said in them as the dictionary writes them.
+        read: reads a file.
+        dictionary: pronunciations in the habit of CMU's, one a line.
+        workers: processes at a time; one a core where it is None.
+
+    Raises:
+        UserError: PocketSphinx is missing, a process died, or `workers` is less than 1.
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"expected 1 or more workers, found {workers}")
+    require_pocketsphinx()
+    with ProcessPoolExecutor(
+        workers or os.cpu_count(), get_context("spawn"), initializer=_start_worker, initargs=(str(dictionary),)
+    ) as pool:
+        paths, texts = [path for path, _ in recordings], [words for _, words in recordings]
+        aligned = pool.map(_align, paths, texts, [read] * len(paths), chunksize=16)
+        try:
+            yield from tqdm(aligned, "aligning", len(recordings), unit=" utterances", disable=None)
+        except BrokenProcessPool as error:
+            raise UserError("an aligning process died; run the command again with --workers 1") from error

@@ -1,0 +1,202 @@
+"""Long recordings of spelled words, with transcripts: letters are cut out by the alignment that cuts AN4's.
+
+A transcript is a text file beside its recording, of the same name. Single letters are letters, in either case, also
+with hyphens between them (`J-A-M`); other words must be in CMU's pronouncing dictionary, which PocketSphinx carries.
+"""
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from speechmlp.audio import load, to_mono_16k
+from speechmlp.corpora.files import AUDIO_SUFFIXES, MANIFEST, new_corpus, require_apart
+from speechmlp.corpora.folder import assign_splits, speaker_of, warning_of
+from speechmlp.corpora.forced_alignment import SAMPLE_RATE, align_all, require_pocketsphinx
+from speechmlp.errors import UserError
+from speechmlp.labels import LETTERS
+from speechmlp.manifest import UNKNOWN_SPEAKER, Utterance, read_manifest, write_manifest
+
+PRONUNCIATIONS = {
+    "A": ("EY",), "B": ("B IY",), "C": ("S IY",), "D": ("D IY",), "E": ("IY",), "F": ("EH F",), "G": ("JH IY",),
+    "H": ("EY CH", "HH EY CH"), "I": ("AY",), "J": ("JH EY",), "K": ("K EY",), "L": ("EH L",), "M": ("EH M",),
+    "N": ("EH N",), "O": ("OW",), "P": ("P IY",), "Q": ("K Y UW",), "R": ("AA R", "AA"), "S": ("EH S",), "T": ("T IY",),
+    "U": ("Y UW",), "V": ("V IY",), "W": ("D AH B AH L Y UW", "D AH B Y UW"), "X": ("EH K S",), "Y": ("W AY",),
+    "Z": ("Z IY", "Z EH D"),
+}  # fmt: skip
+"""Of letters by their names, British ones too, in the phones of CMU's dictionary."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording with its words: letters in upper case, other words in lower case."""
+
+    path: Path
+    words: tuple[str, ...]
+    speaker: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What preparation found."""
+
+    utterances: list[Utterance]
+    recordings: int
+    without_transcript: list[str]
+    failures: list[str]
+    warning: str | None
+
+    def lines(self) -> list[str]:
+        """Returns the counts as text."""
+        splits = Counter(utterance.split for utterance in self.utterances)
+        speakers = {utterance.speaker for utterance in self.utterances}
+        return [
+            f"Long recordings: {len(self.utterances)} letters of {len(speakers)} speakers from {self.recordings} "
+            f"recordings, {len(self.failures)} not aligned",
+            ", ".join(f"{split}: {splits[split]}" for split in ("train", "valid", "test")),
+            *(f"not aligned: {failure}" for failure in self.failures),
+            *(f"warning: {name} has no transcript beside it" for name in self.without_transcript),
+            *([self.warning] if self.warning else []),
+        ]
+
+
+def words_of(text: str, spell: bool = False) -> tuple[str, ...]:
+    """Returns the words of a transcript: letters in upper case, other words in lower case, without punctuation.
+
+    Args:
+        text: the transcript.
+        spell: whether every word is spelled: `jam` means J A M.
+    """
+    words: list[str] = []
+    for token in re.findall(r"[^\W\d_](?:[\w'-]*\w)?", text):
+        parts = token.split("-")
+        if spell:
+            words += [character.upper() for character in token if character.upper() in LETTERS]
+        elif all(len(part) == 1 for part in parts):
+            words += [part.upper() for part in parts]
+        else:
+            words += [part.lower() for part in parts if part]
+    return tuple(words)
+
+
+def read_tree(source: str | Path, spell: bool = False) -> tuple[list[Recording], list[str]]:
+    """Returns the recordings that have a transcript, sorted by path, and the names of those that have none.
+
+    The speaker is given by a name like `anna_nohash_0.wav`, or else by the folder that a recording lies in.
+
+    Raises:
+        UserError: there is no such folder, or no recording in it has a transcript.
+    """
+    source = Path(source)
+    expected = "expected recordings with transcripts beside them, as in anna/1.wav and anna/1.txt"
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder; {expected}")
+    recordings, without = [], []
+    for path in sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
+        transcript = path.with_suffix(".txt")
+        if not transcript.is_file():
+            without.append(str(path.relative_to(source)))
+            continue
+        speaker = speaker_of(path)
+        if speaker == UNKNOWN_SPEAKER and path.parent != source:
+            speaker = path.parent.name
+        text = transcript.read_text(encoding="utf-8-sig", errors="replace")
+        recordings.append(Recording(path, words_of(text, spell), speaker))
+    if not recordings:
+        raise UserError(f"{source}: {expected}; found {len(without)} recordings, and no transcript for any of them")
+    return recordings, without
+
+
+def read_samples(path: Path) -> NDArray[np.int16]:
+    """Returns a recording of any format, int16 [T] at 16 kHz.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    waveform = to_mono_16k(*load(path))
+    return (waveform * 32768).round().clamp(-32768, 32767).numpy().astype(np.int16)
+
+
+def write_dictionary(path: Path, words: Sequence[str]) -> set[str]:
+    """Writes the pronunciations of letters and of these words; returns the words that have none."""
+    import pocketsphinx
+
+    lines = [
+        f"{letter}{f'({number})' if number > 1 else ''} {phones}"
+        for letter, variants in PRONUNCIATIONS.items()
+        for number, phones in enumerate(variants, start=1)
+    ]
+    wanted, known = {word for word in words if word not in LETTERS}, set()
+    with Path(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict")).open(encoding="utf-8") as file:
+        for line in file:
+            word = re.sub(r"\(\d+\)$", "", line.split(maxsplit=1)[0])
+            if word in wanted:
+                known.add(word)
+                lines.append(line.strip())
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return wanted - known
+
+
+def prepare_long(
+    source: str | Path,
+    output: str | Path,
+    spell: bool = False,
+    valid: float = 0.1,
+    test: float = 0.1,
+    workers: int | None = None,
+) -> Summary:
+    """Cuts recordings into letters, with a manifest; returns what was found.
+
+    Args:
+        source: a folder of recordings with transcripts beside them, at any depth.
+        output: the corpus's folder; replaced when it holds an earlier corpus.
+        spell: whether the words of the transcripts are spelled.
+        valid: share of speakers for validation.
+        test: share of speakers for the test.
+        workers: processes at a time; one a core where it is None.
+
+    Raises:
+        UserError: there are no recordings with transcripts, none fits its transcript, PocketSphinx is missing, or the
+            folder cannot be written.
+    """
+    require_pocketsphinx()
+    require_apart(source, output)
+    everything, without = read_tree(source, spell)
+    with new_corpus(output) as folder, tempfile.TemporaryDirectory(prefix="speechmlp-long-") as scratch:
+        dictionary = Path(scratch) / "words.dic"
+        unknown = write_dictionary(dictionary, [word for recording in everything for word in recording.words])
+        failures = []
+        recordings = []
+        for recording in everything:
+            strange = sorted(unknown.intersection(recording.words))
+            if strange:
+                failures.append(f"{recording.path}: no pronunciation of {', '.join(strange)}; --spell spells words")
+            elif not any(word in LETTERS for word in recording.words):
+                failures.append(f"{recording.path}: expected letters as its words, found none; --spell spells words")
+            else:
+                recordings.append(recording)
+        utterances = []
+        aligned = align_all([(r.path, r.words) for r in recordings], read_samples, dictionary, workers)
+        for recording, result in zip(recordings, aligned, strict=True):
+            if isinstance(result, str):
+                failures.append(result if result.startswith(str(recording.path)) else f"{recording.path}: {result}")
+                continue
+            place = recording.path.relative_to(source).with_suffix("")
+            for number, (word, first, last) in enumerate(result.words):
+                if word in LETTERS:
+                    path = folder / "wav" / place.parent / f"{place.name}-{number:02}-{word}.wav"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    soundfile.write(path, result.samples[first:last], SAMPLE_RATE, subtype="PCM_16")
+                    utterances.append(Utterance(path, word, recording.speaker))
+        if not utterances:
+            raise UserError(f"{source}: no recording could be aligned; the first problem: {failures[0]}")
+        split, by_speaker = assign_splits(utterances, valid, test)
+        write_manifest(folder / MANIFEST, split)
+    written = read_manifest(Path(output) / MANIFEST, allow_shared=True)
+    return Summary(written, len(everything), without, failures, warning_of(written, by_speaker))

@@ -1,0 +1,119 @@
+"""TI46 alpha (LDC93S9; Texas Instruments, 1980): 16 people say the alphabet 26 times, NIST SPHERE at 12.5 kHz.
+
+The published split tests the people that were learnt, in later sessions. For people who were not, there are four folds
+that each leave four speakers out; the first one is the corpus's manifest.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechmlp.corpora.files import MANIFEST, new_corpus, require_apart
+from speechmlp.corpora.published import Findings, Key, check_headers, find_recordings
+from speechmlp.errors import UserError
+from speechmlp.labels import LETTERS
+from speechmlp.manifest import GENDERS, Split, Utterance, write_manifest
+from speechmlp.splits import deal
+
+SPEAKERS = 16
+SETS = tuple("0123456789")
+"""Takes of the published training part."""
+VALID_SETS = ("8", "9")
+"""Of those, what the published split validates on."""
+SESSIONS = tuple(f"{session}-{take}" for session in range(1, 9) for take in range(2))
+"""Sessions and takes of the published test part."""
+FOLDS = 4
+PUBLISHED = "published.tsv"
+EXPECTED = "TI46 alpha, with recordings like ti_alpha/train/f1/0af1set0.wav and ti_alpha/test/f1/0af1s1t0.wav (or .sph)"
+_NAME = re.compile(r"0([a-z])([fm]\d)(?:set(\d)|s([1-8])t([01]))\.(?:wav|sph)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What preparation found: the published split, one that leaves speakers out, and what is missing."""
+
+    published: list[Utterance]
+    left_out: list[Utterance]
+    findings: Findings
+
+    def lines(self) -> list[str]:
+        """Returns the counts as text, saying which split is which."""
+        speakers = {utterance.speaker for utterance in self.left_out}
+        tested = sorted({utterance.speaker for utterance in self.left_out if utterance.split == "test"})
+        published, left_out = (Counter(u.split for u in part) for part in (self.published, self.left_out))
+        counts = [
+            ", ".join(f"{split}: {c[split]}" for split in ("train", "valid", "test")) for c in (left_out, published)
+        ]
+        whole = SPEAKERS * len(LETTERS) * (len(SETS) + len(SESSIONS))
+        return [
+            f"TI46 alpha: {len(self.left_out)} letters of {len(speakers)} speakers",
+            f"{MANIFEST} leaves speakers out (the test is {' '.join(tested)}; fold2.tsv to fold{FOLDS}.tsv leave out "
+            f"others): {counts[0]}",
+            f"{PUBLISHED} is the published split, whose test speakers were learnt too; it wants "
+            f"corpus.shared_speakers=true: {counts[1]}",
+            *([f"warning: the whole corpus has {SPEAKERS} speakers"] if len(speakers) != SPEAKERS else []),
+            *self.findings.lines(whole),
+        ]
+
+
+def _key(_: Path, match: re.Match[str]) -> Key:
+    part, take = ("train", match[3]) if match[3] else ("test", f"{match[4]}-{match[5]}")
+    return (part, match[2].lower(), match[1].upper(), take)
+
+
+def _name(part: str, speaker: str, letter: str, take: str) -> str:
+    last = f"set{take}" if part == "train" else "s{}t{}".format(*take.split("-"))
+    return f"{part}/{speaker}/0{letter.lower()}{speaker}{last}"
+
+
+def prepare_ti46(source: str | Path, output: str | Path) -> Summary:
+    """Writes manifests: `manifest.tsv` and `fold1.tsv` to `fold4.tsv` leave speakers out, `published.tsv` does not.
+
+    Args:
+        source: a folder that holds the alphabet's recordings at any depth; recordings stay where they are.
+        output: the corpus's folder; replaced when it holds an earlier corpus.
+
+    Raises:
+        UserError: the source is not TI46's alphabet, or the folder cannot be written.
+    """
+    require_apart(source, output)
+    recordings, copies = find_recordings(source, _NAME, _key, EXPECTED)
+    broken = check_headers(recordings.values())
+    findings = Findings(copies, [f"{path}: {problem}" for path, problem in broken.items()])
+    kept = {key: path for key, path in recordings.items() if path not in broken}
+    if not kept:
+        raise UserError(f"{source}: no recording can be read; the first problem: {findings.broken[0]}")
+    speakers = sorted({speaker for _, speaker, _, _ in recordings})
+    nominal = [
+        (part, speaker, letter, take)
+        for part, takes in (("train", SETS), ("test", SESSIONS))
+        for speaker in speakers
+        for letter in LETTERS
+        for take in takes
+    ]
+    findings.missing = [_name(*key) for key in nominal if key not in recordings]
+    folds = deal({speaker: GENDERS[speaker[0]] for speaker in speakers}, FOLDS)
+
+    def leaving_out(fold: int) -> list[Utterance]:
+        # Validation: the first woman and the first man of the next fold.
+        following = folds[(fold + 1) % FOLDS]
+        valid = {next((s for s in following if s[0] == gender), "") for gender in "fm"}
+        split: dict[str, Split] = {
+            s: "test" if s in folds[fold] else "valid" if s in valid else "train" for s in speakers
+        }
+        return [Utterance(path, le, s, split[s], gender=GENDERS[s[0]]) for (_, s, le, _), path in kept.items()]
+
+    def as_published() -> list[Utterance]:
+        split: dict[tuple[str, bool], Split] = {("train", False): "train", ("train", True): "valid"}
+        return [
+            Utterance(path, le, s, split.get((part, take in VALID_SETS), "test"), gender=GENDERS[s[0]])
+            for (part, s, le, take), path in kept.items()
+        ]
+
+    with new_corpus(output) as folder:
+        for fold in range(FOLDS):
+            write_manifest(folder / f"fold{fold + 1}.tsv", leaving_out(fold))
+        write_manifest(folder / MANIFEST, leaving_out(0))
+        write_manifest(folder / PUBLISHED, as_published())
+    return Summary(as_published(), leaving_out(0), findings)

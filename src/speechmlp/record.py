@@ -1,0 +1,189 @@
+"""Records letters from the microphone: `python -m speechmlp.record --speaker NAME`."""
+
+import argparse
+import math
+import random
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechmlp.errors import UserError, run_command
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AGAIN = ("silent", "clipped", "noisy", "dropout", "early", "late")
+"""Faults after which a letter is said again."""
+LOW = -40.0
+"""dBFS: a loudest 10 ms under it makes poor use of 16 bits."""
+EDGE = -15.0
+"""dB under the loudest: where the first or last 10 ms are louder, the letter runs into the edge."""
+TRIES = 3
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m speechmlp.record",
+        description="Record letters from the microphone into a folder that is ready for training.",
+        epilog="Press Enter and say the letter; s Enter leaves it out, q Enter ends. Run it again to go on.",
+    )
+    parser.add_argument("--speaker", metavar="NAME", required=True, help="who speaks: letters, digits, - and .")
+    parser.add_argument("--output", metavar="FOLDER", default="recordings", help="where recordings go (%(default)s)")
+    parser.add_argument("--letters", default="ABCDEFGHIJKLMNOPQRSTUVWXYZ", help="which letters (%(default)s)")
+    parser.add_argument("--takes", type=int, metavar="N", default=3, help="of each letter in all (%(default)s)")
+    parser.add_argument("--seconds", type=float, metavar="S", default=1.5, help="of each recording (%(default)s)")
+    parser.add_argument("--device", metavar="NAME", help="number or name of the microphone; the system's by default")
+    parser.add_argument("--list-devices", action="store_true", help="list microphones, and end")
+    parser.add_argument("--seed", type=int, metavar="N", help="decides the order of the letters (chance)")
+    return parser
+
+
+def _record(sound: Any, device: str | int | None, seconds: float) -> "tuple[Tensor, int]":
+    """Returns what the microphone hears, float32 [1, T], and the rate in Hz: 16 kHz where it can, its own otherwise."""
+    import torch
+
+    try:
+        rate = 16_000
+        try:
+            sound.check_input_settings(device=device, channels=1, dtype="int16", samplerate=rate)
+        except sound.PortAudioError:
+            rate = round(sound.query_devices(device, "input")["default_samplerate"])
+        samples = sound.rec(round(seconds * rate), rate, channels=1, dtype="int16", device=device, blocking=True)
+    except (sound.PortAudioError, ValueError) as error:
+        raise UserError(f"the microphone cannot be used: {error}; --list-devices lists what there is") from error
+    return torch.from_numpy(samples.T.astype("float32") / 32768), rate
+
+
+def _problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
+    """Returns what is wrong with a take, and what to do about it."""
+    from speechmlp.soundcheck import faults, measure
+
+    sound = measure(waveform, rate)
+    advice = {
+        "silent": "nothing was heard; is this the right microphone?",
+        "clipped": "too loud; turn the gain down or go further away",
+        "noisy": "hardly louder than the noise; come closer",
+        "dropout": "the stream had a gap; close other programs",
+        "offset": "the sound card adds a constant; harmless",
+        "narrow": "nothing above 4 kHz; a telephone headset?",
+        "low_rate": "the microphone records at less than 16 kHz",
+    }
+    found = [(kind, f"{advice[kind]} ({detail})") for kind, detail in faults(sound) if kind in advice]
+    if not any(kind == "silent" for kind, _ in found):
+        if sound.start > EDGE:
+            found.append(("early", "it had begun before the recording; wait for a moment after Enter"))
+        if sound.end > EDGE:
+            found.append(("late", "it was cut at the end; speak sooner, or use --seconds"))
+        if sound.level < LOW:
+            found.append(("quiet", f"quiet, {sound.level:.0f} dBFS; come closer or turn the gain up"))
+    return found
+
+
+def _plan(folder: Path, speaker: str, letters: Sequence[str], takes: int, seed: int | None) -> list[tuple[str, Path]]:
+    """Returns the letters that are still to be said, in random order, and where each goes."""
+    from speechmlp.corpora.folder import NO_HASH
+
+    wanted = [
+        (letter, path)
+        for letter in letters
+        for take in range(takes)
+        if not (path := folder / letter.lower() / f"{speaker}{NO_HASH}{take}.wav").exists()
+    ]
+    random.Random(seed).shuffle(wanted)
+    return wanted
+
+
+def _session(arguments: argparse.Namespace, sound: Any, device: str | int | None, folder: Path) -> Counter[str]:
+    """Records what is still wanted; returns how many takes were kept and left out."""
+    import soundfile
+
+    counts: Counter[str] = Counter()
+    plan = _plan(folder, arguments.speaker, arguments.letters.upper(), arguments.takes, arguments.seed)
+    print(f"{len(plan)} letters to say. Enter records {arguments.seconds:g} s; s leaves a letter out, q ends.")
+    for number, (letter, path) in enumerate(plan, start=1):
+        for attempt in range(1, TRIES + 1):
+            try:
+                answer = input(f"{number}/{len(plan)}  say  {letter}  ").strip().lower()
+            except EOFError:
+                answer = "q"
+            if answer in ("q", "s"):
+                break
+            waveform, rate = _record(sound, device, arguments.seconds)
+            problems = _problems(waveform, rate)
+            for _, advice in problems:
+                print(f"    {advice}")
+            if not any(kind in AGAIN for kind, _ in problems):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial = path.with_suffix(".partial")
+                soundfile.write(partial, waveform[0].numpy(), rate, format="WAV", subtype="PCM_16")
+                partial.replace(path)
+                counts["kept"] += 1
+                answer = ""
+                break
+            if attempt < TRIES:
+                print("    once more, please")
+        else:
+            answer = "s"
+        if answer == "s":
+            counts["left out"] += 1
+        if answer == "q":
+            break
+    return counts
+
+
+def _finish(folder: Path) -> None:
+    """Writes the manifest of everything in the folder, and says what to do with it."""
+    from speechmlp.corpora.files import MANIFEST
+    from speechmlp.corpora.folder import assign_splits, read_folder, warning_of
+    from speechmlp.manifest import write_manifest
+
+    utterances, by_speaker = assign_splits(read_folder(folder), 0.2, 0.2)
+    write_manifest(folder / MANIFEST, utterances)
+    if (warning := warning_of(utterances, by_speaker)) is not None:
+        print(warning)
+    shared = "" if by_speaker else " corpus.shared_speakers=true"
+    print(f"Manifest: {folder / MANIFEST}, {len(utterances)} letters")
+    print(f"Check it: python -m speechmlp.audit --manifest {folder / MANIFEST}")
+    config = "configs/an4_log_mel.yaml"
+    print(f"Learn it: python -m speechmlp.train --config {config} corpus.manifest={folder / MANIFEST}{shared}")
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    from speechmlp.microphone import load_sounddevice
+
+    sound = load_sounddevice()
+    if arguments.list_devices:
+        print(sound.query_devices())
+        return 0
+    if not arguments.speaker or not all(character.isalnum() or character in "-." for character in arguments.speaker):
+        raise UserError(f"--speaker: expected letters, digits, - and ., found {arguments.speaker!r}")
+    if not (arguments.letters.isascii() and arguments.letters.isalpha()):
+        raise UserError(f"--letters: expected letters A to Z, found {arguments.letters!r}")
+    if arguments.takes < 1 or not (math.isfinite(arguments.seconds) and 0.5 <= arguments.seconds <= 10):
+        raise UserError("expected --takes of 1 or more and --seconds of 0.5 to 10")
+    device = int(arguments.device) if (arguments.device or "").isdigit() else arguments.device
+    folder = Path(arguments.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            counts = _session(arguments, sound, device, folder)
+        except KeyboardInterrupt:
+            print()
+            counts = Counter()
+        print(f"Kept: {counts['kept']}, left out: {counts['left out']}")
+        if any(folder.glob("?/*.wav")):
+            _finish(folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    return run_command(_parser(), _command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
