@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from speechmlp.audio import SAMPLE_RATE
 from speechmlp.bootstrap import SpeakerBootstrap
-from speechmlp.corpora.an4 import SAMPLE_RATE, Recording, read_samples, read_tree
+from speechmlp.corpora.an4 import Recording, read_samples, read_tree
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS
 from speechmlp.runlog import write_text

@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from speechmlp.audio import SAMPLE_RATE
 from speechmlp.augment import Augment
 from speechmlp.config import AugmentConfig
 from speechmlp.config_file import load_config
-from speechmlp.corpora.an4 import SAMPLE_RATE, Recording, read_samples, read_tree
+from speechmlp.corpora.an4 import Recording, read_samples, read_tree
 from speechmlp.corpora.forced_alignment import Alignment, align_all
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS
