@@ -28,7 +28,7 @@ from speechmlp.corpora.an4 import Recording, read_samples, read_tree
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS
 from speechmlp.runlog import write_text
-from speechmlp.spelling import Candidates, Speller, load_speller
+from speechmlp.spelling import Candidates, Speller, fingerprints, load_speller
 from speechmlp.words import WordList
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -262,6 +262,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             for name, hear in recognisers.items():
                 heard[name].append(hear(samples))
     result = {
+        "models": fingerprints() if arguments.checkpoint is None else {},
         "split": arguments.split,
         "count": len(chosen),
         "letters": sum(len(one.words) for one in chosen),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Puts a trained model into the package, with its card, whose numbers all come from evaluating that file here.
 
-    scripts/package_weights.py --checkpoint runs/NAME/best.pt
+    scripts/package_weights.py --checkpoint runs/NAME/best.pt --source AN4
 
 The weights become src/speechmlp/weights/letters.pt: what use needs, without history. The card is README.md beside them.
 Other people's recordings (--voices) are evaluated, never kept.
@@ -28,6 +28,7 @@ from speechmlp.report import percent
 from speechmlp.runlog import write_text
 from speechmlp.scores import Estimate, Evaluation, Scores
 from speechmlp.segments import WEIGHTS as SEGMENTS
+from speechmlp.spelling import fingerprints
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = WEIGHTS.with_name("README.md")
@@ -57,7 +58,7 @@ def strip(source: Path, target: Path) -> Checkpoint:
             temperature=checkpoint.temperature,
             reject_below=checkpoint.reject_below,
         )
-        size = stripped.stat().st_size + (SEGMENTS.stat().st_size if SEGMENTS.exists() else 0)
+        size = stripped.stat().st_size + SEGMENTS.stat().st_size
         if size > LARGEST:
             raise UserError(f"{source}: expected models of at most {LARGEST:,} bytes together, found {size:,}")
         stripped.chmod(0o644)  # others on the system read it too
@@ -65,18 +66,16 @@ def strip(source: Path, target: Path) -> Checkpoint:
     return checkpoint
 
 
+def _run(*command: str) -> None:
+    result = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UserError(f"{' '.join(command)}: {result.stderr.strip() or f'exit status {result.returncode}'}")
+
+
 def _scores_of(condition: str, folder: Path, *arguments: str) -> Evaluation:
     target = folder / "scores.json"
     command = ["-m", "speechmlp.evaluate", "--checkpoint", str(WEIGHTS), "--condition", condition]
-    result = subprocess.run(
-        [sys.executable, *command, "--json", str(target), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
-        raise UserError(f"{' '.join(command)}: {result.stderr.strip() or f'exit status {result.returncode}'}")
+    _run(*command, "--json", str(target), *arguments)
     return Evaluation.model_validate_json(target.read_text(encoding="utf-8"))
 
 
@@ -167,14 +166,15 @@ def render_card(
         "## letters.pt",
         "",
         f"Which of 26 letters a recording of a second holds, as an English speaker says them: {config.model.kind} on "
-        f"{config.front_end.kind} frames, {checkpoint.model.num_parameters():,} parameters, {size:,} bytes.",
+        f"{config.front_end.kind} frames, {checkpoint.model.num_parameters():,} parameters, {size:,} bytes, "
+        f"SHA-256 `{fingerprints()[WEIGHTS.name]}`.",
         "",
         f"Learnt from: {'; '.join(learnt)}. Weights learnt from speech are no copy of it, nor of the program "
         "that spoke: they are MIT like the rest. AN4's test speakers were neither learnt nor used for a choice"
         f"{'; its validation speakers were learnt in the end' if config.corpus.learn == 'train+valid' else ''}.",
         "",
         f"    python -m speechmlp.train --config {RECIPE.relative_to(ROOT)}{_overrides(config)}",
-        "    scripts/package_weights.py --checkpoint runs/NAME/best.pt",
+        "    scripts/package_weights.py --checkpoint runs/NAME/best.pt --source AN4",
         "",
         f"Temperature {checkpoint.temperature:.3f}.",
         *_rejection(clean),
@@ -205,10 +205,9 @@ def render_card(
         "",
         "## segments.pt",
         "",
-        "Where whole letters are in running speech, for `predict --spell`: dense layers,",
-    ]
-    lines += [
-        f"{SEGMENTS.stat().st_size if SEGMENTS.exists() else 0:,} bytes. Learnt from AN4's training speakers.",
+        "Where whole letters are in running speech, for `predict --spell`: dense layers, "
+        f"{SEGMENTS.stat().st_size:,} bytes, SHA-256 `{fingerprints()[SEGMENTS.name]}`. "
+        "Learnt from AN4's training speakers.",
         "",
         "    scripts/train_segments.py --source AN4",
         "    scripts/evaluate_spelling.py --source AN4",
@@ -234,7 +233,11 @@ def _package(arguments: argparse.Namespace) -> int:
         if arguments.voices:
             manifest = str(Path(arguments.voices).resolve())
             voices = _scores_of("clean", Path(folder), "--manifest", manifest, "--on-error", "skip")
+    if arguments.source:
+        _run("scripts/evaluate_spelling.py", "--source", str(Path(arguments.source).resolve()))
     spelling = json.loads(SPELLING.read_text(encoding="utf-8")) if SPELLING.exists() else None
+    if spelling is not None and spelling["models"] != fingerprints():
+        raise UserError(f"{SPELLING}: is of other models; --source AN4 measures spelled words with these")
     write_text(CARD, render_card(checkpoint, evaluations, voices, spelling, WEIGHTS.stat().st_size))
     print(f"{WEIGHTS}: {WEIGHTS.stat().st_size:,} bytes, {percent(evaluations['clean'].scores.accuracy.value)} on AN4")
     return 0
@@ -245,6 +248,9 @@ def _parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", metavar="FILE", help="a best.pt of configs/an4_mixer.yaml")
     source.add_argument("--card-only", action="store_true", help="write the card of the weights that are there")
+    parser.add_argument(
+        "--source", metavar="PATH", help="the AN4 folder: spelled words are measured with these models too"
+    )
     parser.add_argument("--voices", metavar="FILE", help="manifest of other people's recordings, for a row of its own")
     return parser
 

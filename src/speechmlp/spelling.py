@@ -7,6 +7,7 @@ all rows of stretches that follow each other (a semi-Markov model) finds the mos
 Dimension key: `T` samples, `S` stretches, `D` lengths, `N` boundaries, `K` segments.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from torch.nn import functional as F
 from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.engine import EVALUATION_BATCH
 from speechmlp.labels import LETTERS
+from speechmlp.recognizer import WEIGHTS as LETTERS_MODEL
 from speechmlp.recognizer import Recognizer, Waveform, as_mono, load_recognizer
+from speechmlp.segments import WEIGHTS as SEGMENTS_MODEL
 from speechmlp.segments import SegmentScorer, load_scorer
 from speechmlp.words import Lattice
 
@@ -229,3 +232,8 @@ def load_speller(checkpoint: str | Path | None = None, device: str = "auto") -> 
         UserError: as `load_recognizer`.
     """
     return Speller(load_recognizer(checkpoint, device), load_scorer())
+
+
+def fingerprints() -> dict[str, str]:
+    """Returns the SHA-256 of each model in the package by its file's name, by which figures tell what they are of."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (LETTERS_MODEL, SEGMENTS_MODEL)}
