@@ -34,6 +34,12 @@ ROOT = Path(__file__).resolve().parents[1]
 CARD = WEIGHTS.with_name("README.md")
 SPELLING = ROOT / "docs" / "spelling.json"
 RECIPE = ROOT / "configs" / "an4_mixer.yaml"
+NAMES = {
+    "an4": "CMU AN4 (BSD-like)",
+    "synthetic": "eSpeak NG's voices",
+    "voices": "natural synthetic voices under free licences",
+}
+"""Corpus -> what the card calls it."""
 LARGEST = 4_000_000
 """Bytes of both models together."""
 
@@ -155,8 +161,8 @@ def render_card(
     clean = evaluations["clean"]
     config = checkpoint.config
     corpora = [config.corpus.manifest, *(mix.manifest for mix in config.corpus.mix)]
-    names = {"an4": "CMU AN4 (BSD-like)", "synthetic": "eSpeak NG's voices", "voices": "Hibari, SVOX Pico and Flite"}
-    learnt = [names.get(Path(manifest).parent.name, manifest) for manifest in corpora]
+    learnt = [NAMES.get(Path(manifest).parent.name, manifest) for manifest in corpora]
+    declined = "; to decline: AN4's other words and pauses, and generated noises" if config.corpus.negatives else ""
     letters, confusions = clean.scores.num_utterances, clean.scores.confusions(6)
     lines = [
         "# The models in the package",
@@ -169,8 +175,8 @@ def render_card(
         f"{config.front_end.kind} frames, {checkpoint.model.num_parameters():,} parameters, {size:,} bytes, "
         f"SHA-256 `{fingerprints()[WEIGHTS.name]}`.",
         "",
-        f"Learnt from: {'; '.join(learnt)}. Weights learnt from speech are no copy of it, nor of the program "
-        "that spoke: they are MIT like the rest. AN4's test speakers were neither learnt nor used for a choice"
+        f"Learnt from: {'; '.join(learnt)}{declined} (data/README.md says what each is). Weights learnt "
+        "from speech are no copy of it, nor of the program that spoke: they are MIT like the rest. AN4's test speakers were neither learnt nor used for a choice"
         f"{'; its validation speakers were learnt in the end' if config.corpus.learn == 'train+valid' else ''}.",
         "",
         f"    python -m speechmlp.train --config {RECIPE.relative_to(ROOT)}{_overrides(config)}",
