@@ -176,7 +176,8 @@ def render_card(
         f"SHA-256 `{fingerprints()[WEIGHTS.name]}`.",
         "",
         f"Learnt from: {'; '.join(learnt)}{declined} (data/README.md says what each is). Weights learnt "
-        "from speech are no copy of it, nor of the program that spoke: they are MIT like the rest. AN4's test speakers were neither learnt nor used for a choice"
+        "from speech are no copy of it, nor of the program that spoke: they are MIT like the rest. "
+        "AN4's test speakers were neither learnt nor used for a choice"
         f"{'; its validation speakers were learnt in the end' if config.corpus.learn == 'train+valid' else ''}.",
         "",
         f"    python -m speechmlp.train --config {RECIPE.relative_to(ROOT)}{_overrides(config)}",
