@@ -1,10 +1,14 @@
 """What the documents claim is what the repository holds."""
 
+import doctest
 import json
 import re
 
+from scripts.evaluate_spelling import render_table as render_spelling
 from scripts.reproduce_results import BEGIN, END, PEER, ROWS, render_table
 
+from speechmlp.recognizer import WEIGHTS
+from speechmlp.spelling import fingerprints
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,3 +30,22 @@ def test_files_that_are_named_exist() -> None:
         text = (ROOT / document).read_text(encoding="utf-8")
         for name in re.findall(r"(?:scripts|configs|docs)/[\w.]*\w(?![\w*])", text):
             assert (ROOT / name).exists() or (ROOT / f"{name}.py").exists(), f"{document}: {name}"
+
+
+def test_the_examples_in_the_readme_run() -> None:
+    found = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert found.attempted >= 6
+    assert found.failed == 0
+
+
+def test_the_page_of_spelled_words_is_that_of_its_figures() -> None:
+    result = json.loads((ROOT / "docs" / "spelling.json").read_text(encoding="utf-8"))
+    assert (ROOT / "docs" / "spelling.md").read_text(encoding="utf-8") == render_spelling(result)
+
+
+def test_the_figures_are_of_the_models_in_the_package() -> None:
+    card = WEIGHTS.with_name("README.md").read_text(encoding="utf-8")
+    assert all(fingerprint in card for fingerprint in fingerprints().values()), "run scripts/package_weights.py"
+    spelling = json.loads((ROOT / "docs" / "spelling.json").read_text(encoding="utf-8"))
+    assert spelling["models"] == fingerprints(), "run scripts/evaluate_spelling.py"
+    assert sum((WEIGHTS.with_name(name)).stat().st_size for name in fingerprints()) < 4_000_000

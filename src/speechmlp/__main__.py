@@ -7,6 +7,7 @@ from speechmlp import __version__
 COMMANDS = {
     "train": "train a classifier from a config file",
     "evaluate": "report the accuracy of a trained classifier",
+    "predict": "say which letters recordings hold",
     "audit": "check a corpus before training",
     "record": "record letters from the microphone",
 }

@@ -128,19 +128,28 @@ def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
     return _resampler(sample_rate)(mono)  # type: ignore[no-any-return]
 
 
-def fit_one_second(waveform: Tensor) -> tuple[Tensor, int]:
-    """Returns exactly 16000 samples, and how many of them are recorded: [T] -> ([16000], length).
+def second_start(waveform: Tensor) -> int:
+    """Returns where the second that a model hears begins in a waveform [T], in samples.
 
-    A shorter waveform is centred between zeros: recorded samples begin at (16000 - length) // 2. Of a longer one the
-    second with the most energy is kept; of several, the first.
+    Of a longer waveform the second with the most energy is kept; of several, the first. A shorter one is centred
+    between zeros, so that the second begins before it: (length - 16000) // 2, rounded towards zero.
     """
     length = waveform.shape[-1]
     if length <= NUM_SAMPLES:
-        left = (NUM_SAMPLES - length) // 2
-        return torch.nn.functional.pad(waveform, (left, NUM_SAMPLES - length - left)), length
+        return -((NUM_SAMPLES - length) // 2)
     energy = waveform.double().square().cumsum(0)
     before = torch.nn.functional.pad(energy, (1, 0))[: length - NUM_SAMPLES + 1]
-    first = int((energy[NUM_SAMPLES - 1 :] - before).argmax())
+    return int((energy[NUM_SAMPLES - 1 :] - before).argmax())
+
+
+def fit_one_second(waveform: Tensor) -> tuple[Tensor, int]:
+    """Returns exactly 16000 samples, and how many of them are recorded: [T] -> ([16000], length).
+
+    They begin at `second_start`.
+    """
+    length, first = waveform.shape[-1], second_start(waveform)
+    if length <= NUM_SAMPLES:
+        return torch.nn.functional.pad(waveform, (-first, NUM_SAMPLES - length + first)), length
     return waveform[first : first + NUM_SAMPLES], NUM_SAMPLES
 
 

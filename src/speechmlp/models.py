@@ -192,7 +192,11 @@ class SpeechClassifier(nn.Module):
         """Returns logits [B, 26] of waveforms [B, T]; of several readings, the mean of the log-probabilities."""
         if self.training:
             return self.network(self.training_features(waveforms)[0])  # type: ignore[no-any-return]
-        logits = [self.network(self.normalizer(features)) for features in self.readings(waveforms)]
+        return self.of_readings(self.readings(waveforms))
+
+    def of_readings(self, readings: list[Tensor]) -> Tensor:
+        """Returns logits [B, 26] of readings [B, C, F]; of several, the mean of the log-probabilities."""
+        logits = [self.network(self.normalizer(features)) for features in readings]
         if len(logits) == 1:
             return logits[0]  # type: ignore[no-any-return]
         return torch.stack([reading.log_softmax(1) for reading in logits]).mean(0)

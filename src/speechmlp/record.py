@@ -40,16 +40,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sounddevice() -> Any:
-    try:
-        import sounddevice
-    except ImportError as error:
-        raise UserError("recording needs sounddevice: python -m pip install 'speechmlp[record]'") from error
-    except OSError as error:
-        raise UserError(f"recording needs PortAudio ({error}); Debian: apt install libportaudio2") from error
-    return sounddevice
-
-
 def _record(sound: Any, device: str | int | None, seconds: float) -> "tuple[Tensor, int]":
     """Returns what the microphone hears, float32 [1, T], and the rate in Hz: 16 kHz where it can, its own otherwise."""
     import torch
@@ -161,7 +151,9 @@ def _finish(folder: Path) -> None:
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    sound = _sounddevice()
+    from speechmlp.microphone import load_sounddevice
+
+    sound = load_sounddevice()
     if arguments.list_devices:
         print(sound.query_devices())
         return 0

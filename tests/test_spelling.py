@@ -1,0 +1,105 @@
+"""Spelled words: the search against every row of segments, and real people spelling."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scripts.evaluate_spelling import edit_distance, write_automaton
+
+from speechmlp.corpora.an4 import read_samples, read_tree
+from speechmlp.labels import LETTERS
+from speechmlp.spelling import Candidates, Speller, load_speller
+from speechmlp.words import WordList
+
+
+@pytest.fixture(scope="module")
+def speller() -> Speller:
+    return load_speller(device="cpu")
+
+
+def some_candidates(seed: int, count: int = 7) -> Candidates:
+    generator = np.random.default_rng(seed)
+    starts = np.sort(generator.integers(0, 60, count))
+    lengths = generator.integers(6, 40, count)
+    order = np.argsort(starts + lengths, kind="stable")
+    logits = generator.normal(0, 3, (count, 26))
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    return Candidates(starts[order], (starts + lengths)[order], generator.normal(0, 3, count), log_probabilities)
+
+
+def every_row(
+    found: Candidates, overlap: int, since: int = 0, chosen: tuple[int, ...] = ()
+) -> Iterator[tuple[int, ...]]:
+    """Yields every row of candidates in which each starts no sooner than the one before lets go."""
+    yield chosen
+    for index, (start, end) in enumerate(zip(found.starts, found.ends, strict=True)):
+        if start >= since:
+            yield from every_row(found, overlap, max(int(end) - overlap, int(start) + 1), (*chosen, index))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_search_finds_the_best_row(speller: Speller, seed: int) -> None:
+    from speechmlp.spelling import OVERLAP
+
+    found = some_candidates(seed)
+    weights = (1.0, 1.0, 1.0)
+    scores = found.odds + found.log_probabilities.max(1) + 1.0
+    best = max(every_row(found, OVERLAP), key=lambda row: scores[list(row)].sum() if row else 0.0)
+    expected = [LETTERS[int(found.log_probabilities[index].argmax())] for index in best]
+    spelling = speller.spell(found, 200 * 160, weights)
+    assert [one.letter for one in spelling.letters] == expected
+    assert [one.start for one in spelling.letters] == [pytest.approx(found.starts[index] / 100) for index in best]
+
+
+def test_recordings_without_letters_have_none(speller: Speller) -> None:
+    for wave in (np.zeros(16_000), np.zeros(1), np.random.default_rng(0).normal(0, 1e-3, 30_000)):
+        found = speller(wave, 16_000)
+        assert found.text == ""
+        assert WordList(["AB", "C"]).rank(found.lattice)[0][0] == "C"
+
+
+def test_edit_distances() -> None:
+    pairs = [("SMITH", "SMITH", 0), ("SMITH", "SMYTH", 1), ("", "ABC", 3), ("KITTEN", "SITTING", 3), ("AB", "BA", 2)]
+    for one, other, distance in pairs:
+        assert edit_distance(one, other) == edit_distance(other, one) == distance
+
+
+def test_the_automaton_spells_its_words_and_nothing_else(tmp_path: Path) -> None:
+    words = ["AB", "ABC", "BA", "A"]
+    write_automaton(tmp_path / "words.fsg", words)
+    lines = (tmp_path / "words.fsg").read_text().splitlines()
+    final = next(line.split()[1] for line in lines if line.startswith("FINAL_STATE"))
+    moves = [line.split()[1:] for line in lines if line.startswith("TRANSITION")]
+
+    def spellings(state: str) -> set[str]:
+        found = {""} if state == final else set()
+        for move in moves:
+            if move[0] == state:
+                letter = move[3] if len(move) > 3 else ""
+                found |= {letter + rest for rest in spellings(move[1])}
+        return found
+
+    assert spellings("0") == set(words)
+
+
+@pytest.mark.corpus
+def test_people_who_spell_are_understood(speller: Speller, real_recordings: Path) -> None:
+    recordings, _ = read_tree(real_recordings / "an4")
+    spelled = [
+        one for one in recordings if one.split == "valid" and one.words and all(word in LETTERS for word in one.words)
+    ][::3]
+    corpus = WordList("".join(one.words) for one in recordings if all(word in LETTERS for word in one.words))
+    errors = letters = right = 0
+    for one in spelled:
+        samples = read_samples(one.path)
+        found = speller(samples, 16_000)
+        word = "".join(one.words)
+        errors, letters = errors + edit_distance(word, found.text), letters + len(word)
+        right += corpus.rank(found.lattice)[0][0] == word
+        times = [edge for letter in found.letters for edge in (letter.start, letter.end)]
+        assert all(0 <= time <= len(samples) / 16_000 for time in times)
+        assert all(one.start < one.end for one in found.letters)
+        assert [one.start for one in found.letters] == sorted(one.start for one in found.letters)
+    assert errors / letters < 0.25
+    assert right / len(spelled) > 0.8
