@@ -15,7 +15,7 @@ from speechmlp.checkpoint import load_checkpoint, save_checkpoint
 from speechmlp.dataset import SpokenLetters
 from speechmlp.engine import predict
 from speechmlp.errors import UserError, run_command
-from speechmlp.metrics import fit_temperature
+from speechmlp.metrics import fit_reject_below, fit_temperature
 from speechmlp.packing import open_packed
 
 
@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", metavar="FILE", required=True, help="a best.pt; changed in place")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--manifest", metavar="FILE", help="utterances that the model has not learnt")
-    source.add_argument("--like", metavar="FILE", help="take the temperature of this checkpoint, a sibling's")
+    source.add_argument("--like", metavar="FILE", help="take temperature and threshold of this checkpoint, a sibling's")
     source.add_argument("--temperature", type=float, metavar="T", help="take this one")
     parser.add_argument("--split", choices=("train", "valid", "test"), help="of the manifest; all of it by default")
     return parser
@@ -37,15 +37,26 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     if arguments.manifest:
         packed = open_packed(checkpoint.config.corpus.model_copy(update={"manifest": arguments.manifest}))
         letters = SpokenLetters(packed, arguments.split)
-        temperature = fit_temperature(*predict(checkpoint.model, letters.to(torch.device("cpu"))))
+        logits, labels = predict(checkpoint.model, letters.to(torch.device("cpu")))
+        temperature = fit_temperature(logits, labels)
+        reject_below = fit_reject_below(logits / temperature)
+    elif arguments.like:
+        sibling = load_checkpoint(arguments.like)
+        temperature, reject_below = sibling.temperature, sibling.reject_below
     else:
-        temperature = load_checkpoint(arguments.like).temperature if arguments.like else arguments.temperature
+        temperature, reject_below = arguments.temperature, checkpoint.reject_below
     if not 0.01 <= temperature <= 100:
         raise UserError(f"--temperature: expected 0.01 to 100, found {temperature}")
     save_checkpoint(
-        Path(arguments.checkpoint), checkpoint.config, checkpoint.model, checkpoint.history, temperature=temperature
+        Path(arguments.checkpoint),
+        checkpoint.config,
+        checkpoint.model,
+        checkpoint.history,
+        temperature=temperature,
+        reject_below=reject_below,
     )
     print(f"Temperature: {checkpoint.temperature:.3f} -> {temperature:.3f}: {arguments.checkpoint}")
+    print(f"Declines under a probability of: {checkpoint.reject_below:.3f} -> {reject_below:.3f}")
     return 0
 
 

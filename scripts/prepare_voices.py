@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes a corpus of letters by more natural synthesisers than eSpeak NG: Hibari, SVOX Pico and Flite."""
+"""Makes a corpus of letters by more natural synthesisers than eSpeak NG: Hibari, Piper's Joe, SVOX Pico and Flite."""
 
 import argparse
 import sys

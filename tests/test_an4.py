@@ -88,6 +88,12 @@ def test_letters_are_cut_from_every_release(tmp_path: Path, spoken: dict[str, np
         assert rate == 16_000
         assert 0.03 <= len(samples) / rate < 1.2
         assert np.abs(samples).max() > 0.01
+    others = read_manifest(tmp_path / "out" / "non_letters.tsv", letters=False)
+    assert {path.parts[-3] for path in (utterance.path for utterance in others)} <= {"words", "pauses"}
+    assert {utterance.path.stem.split("-")[-1] for utterance in others if "words" in utterance.path.parts} == {
+        "FIVE",
+        "NO",
+    }
     assert any(line.startswith("warning: the whole corpus has 1078 utterances") for line in summary.lines())
 
 

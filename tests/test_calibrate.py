@@ -27,6 +27,7 @@ def test_temperatures_are_fitted_taken_over_and_given(tone_corpus: Path, run_pyt
     assert load_checkpoint(one).temperature != 1.0
     assert run_python(*calibrate, two, "--like", one).returncode == 0
     assert load_checkpoint(two).temperature == load_checkpoint(one).temperature
+    assert load_checkpoint(two).reject_below == load_checkpoint(one).reject_below > 0
     assert run_python(*calibrate, two, "--temperature", "2").returncode == 0
     assert load_checkpoint(two).temperature == pytest.approx(2.0)
     for wrong in (["--temperature", "0"], ["--temperature", "nan"], ["--like", "absent.pt"]):

@@ -52,7 +52,7 @@ def test_silence_around_a_letter_is_cut_off() -> None:
 
 def test_a_missing_program_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"flite is not on the path; .*apt install flite.*--engines hibari pico"):
+    with pytest.raises(UserError, match=r"flite is not on the path; .*apt install flite.*--engines hibari piper pico"):
         prepare_voices(tmp_path / "corpus", ["flite"])
     assert list(tmp_path.iterdir()) == []
 

@@ -36,6 +36,11 @@ def decibels(level: Tensor) -> Tensor:
 class Augment(nn.Module):
     """The augmentations of a configuration; draws from torch's generator, so the seed decides."""
 
+    STRETCHES = 65
+    """Vocal tracts to choose from: the bands of a new one for every utterance take longer to compute than to use."""
+    ROOMS = 33
+    """Reverberation times to choose from, 0.1 to 0.6 s, for the same reason."""
+
     def __init__(self, config: AugmentConfig) -> None:
         """Keeps the settings.
 
@@ -44,6 +49,8 @@ class Augment(nn.Module):
         """
         super().__init__()
         self.config = config
+        self._stretched: Tensor | None = None  # [STRETCHES, n_fft // 2 + 1, C]
+        self._tails: Tensor | None = None  # [ROOMS, F, F]
 
     def waveforms(self, waveforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns waveforms [B, T] at another speed and place, and their recorded parts' start and end [B].
@@ -94,8 +101,10 @@ class Augment(nn.Module):
         config, count = self.config, len(waveforms)
         power = spectrum.power(waveforms)
         if config.vocal_tract:
-            stretch = torch.exp(uniform(count, low=-config.vocal_tract, high=config.vocal_tract, like=power))
-            energy = power @ spectrum.stretched_bands(stretch)
+            if self._stretched is None:
+                factors = torch.linspace(-config.vocal_tract, config.vocal_tract, self.STRETCHES, device=power.device)
+                self._stretched = spectrum.stretched_bands(factors.exp())
+            energy = power @ self._stretched[torch.randint(self.STRETCHES, (count,), device=power.device)]
         else:
             energy = power @ spectrum.bands
         if config.reverb:
@@ -106,13 +115,15 @@ class Augment(nn.Module):
     def _reverberate(self, energy: Tensor, hop_length: int) -> Tensor:
         """Adds an exponential tail of powers over time (Polack's model): 60 dB down after 0.1 to 0.6 s."""
         count, frames, _ = energy.shape
-        decay = 6 * math.log(10) / uniform(count, 1, 1, low=0.1, high=0.6, like=energy)  # nats a second
+        if self._tails is None:
+            decay = 6 * math.log(10) / torch.linspace(0.1, 0.6, self.ROOMS, device=energy.device)  # nats a second
+            time = torch.arange(frames, device=energy.device) * (hop_length / SAMPLE_RATE)
+            lag = time[:, None] - time
+            tails = torch.where(lag > 0, torch.exp(-decay[:, None, None] * lag.clamp_min(0)), 0.0)
+            self._tails = tails / tails.sum(2).amax(1)[:, None, None].clamp_min(1e-6)
         level = decibels(uniform(count, 1, 1, low=-20, high=-3, like=energy))
-        time = torch.arange(frames, device=energy.device) * (hop_length / SAMPLE_RATE)
-        lag = (time[:, None] - time[None])[None]
-        tail = torch.where(lag > 0, torch.exp(-decay * lag.clamp_min(0)), 0.0)
-        tail = tail / tail.sum(2).amax(1)[:, None, None].clamp_min(1e-6)
-        return energy + (tail * level * chance(count, 1, 1, share=self.config.reverb, like=energy)) @ energy
+        level = level * chance(count, 1, 1, share=self.config.reverb, like=energy)
+        return energy + level * (self._tails[torch.randint(self.ROOMS, (count,), device=energy.device)] @ energy)
 
     def _add_noise(self, energy: Tensor) -> Tensor:
         """Adds noise of a random colour, babble of other utterances, and a recorder's floor, at drawn levels."""

@@ -30,6 +30,7 @@ class Checkpoint:
             learnt. None in `best.pt`, which is for use only.
         history: records of the epochs done.
         temperature: that logits are divided by for probabilities; fitted on validation utterances, 1 where it was not.
+        reject_below: probability under which the model declines to name a letter; 0 where it never does.
     """
 
     config: Config
@@ -37,6 +38,7 @@ class Checkpoint:
     training: dict[str, Any] | None
     history: list[EpochRecord]
     temperature: float = 1.0
+    reject_below: float = 0.0
 
 
 def save_checkpoint(
@@ -46,6 +48,7 @@ def save_checkpoint(
     history: list[EpochRecord],
     training: dict[str, Any] | None = None,
     temperature: float = 1.0,
+    reject_below: float = 0.0,
 ) -> None:
     """Writes a checkpoint, whole or not at all.
 
@@ -56,6 +59,7 @@ def save_checkpoint(
         history: records of the epochs done.
         training: plain values and tensors that going on takes, as in `Checkpoint`.
         temperature: that logits are divided by for probabilities.
+        reject_below: probability of the most probable letter under which none is named.
 
     Raises:
         UserError: it cannot be written; an earlier checkpoint of that name is as it was.
@@ -68,6 +72,7 @@ def save_checkpoint(
         "training": training,
         "history": [record.to_json() for record in history],
         "temperature": temperature,
+        "reject_below": reject_below,
     }
     temporary = None
     try:
@@ -111,8 +116,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         model.load_state_dict(content["model"])
         history = [EpochRecord(**record) for record in content["history"]]
         temperature = float(content.get("temperature", 1.0))
-        if not 0 < temperature < math.inf:
-            raise ValueError(temperature)
+        reject_below = float(content.get("reject_below", 0.0))
+        if not (0 < temperature < math.inf and 0 <= reject_below <= 1):
+            raise ValueError(temperature, reject_below)
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path}: its weights do not fit its configuration; {expected}") from error
-    return Checkpoint(config, model.eval(), content.get("training"), history, temperature)
+    return Checkpoint(config, model.eval(), content.get("training"), history, temperature, reject_below)

@@ -37,6 +37,9 @@ class CorpusConfig(Section):
     mix: Annotated[tuple[MixConfig, ...], Field(strict=False)] = Field(
         (), description="corpora whose training splits are learnt too; validation and test stay the manifest's"
     )
+    negatives: Annotated[tuple[MixConfig, ...], Field(strict=False)] = Field(
+        (), description="recordings that hold no letter, to learn to be unsure about"
+    )
 
 
 Normalization = Annotated[

@@ -3,7 +3,8 @@
 Dimension key: `N` utterances, `B` batch, `T` samples (16000).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,10 @@ from speechmlp.packing import FULL_SCALE, PackedCorpus, open_packed
 
 
 class Batch(NamedTuple):
-    """Utterances side by side: waveforms float32 [B, T], labels int64 [B], lengths int64 [B] in samples."""
+    """Utterances side by side: waveforms float32 [B, T], labels int64 [B], lengths int64 [B] in samples.
+
+    Label 26 says that there is no letter.
+    """
 
     waveforms: Tensor
     labels: Tensor
@@ -115,6 +119,30 @@ class SpokenLetters(Dataset[Item]):
         samples = (waveforms * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16)
         rows = torch.arange(len(self), device=device)
         return DeviceCorpus([samples.to(device)], [rows], self.labels.to(device), self.lengths.to(device))
+
+
+def load_negatives(
+    corpus: CorpusConfig, manifests: Sequence[str], split: Split | None
+) -> tuple[list[SpokenLetters], list[str]]:
+    """Returns recordings that hold no letter, by manifest, and the kind of every one.
+
+    Args:
+        corpus: how recordings are read.
+        manifests: lists of them; the first folder of a path beside its manifest names the kind.
+        split: of the manifests that have splits; None for all of them.
+
+    Raises:
+        UserError: a manifest or a recording cannot be read, or has nothing in the split.
+    """
+    parts, kinds = [], []
+    for manifest in manifests:
+        packed = open_packed(corpus.model_copy(update={"manifest": manifest}), letters=False)
+        part = SpokenLetters(packed, split if packed.utterances[0].split is not None else None)
+        for path in (utterance.path for utterance in part.utterances):
+            beside = path.is_relative_to(Path(manifest).parent)
+            kinds.append(path.relative_to(Path(manifest).parent).parts[0] if beside else path.parent.name)
+        parts.append(part)
+    return parts, kinds
 
 
 class DeviceCorpus:

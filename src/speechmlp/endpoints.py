@@ -94,7 +94,8 @@ class LearntEndpoints(nn.Module):
         """Returns logits [B, F, 2] for the start and the end being at each frame."""
         centred = log_mel - log_mel.mean((1, 2), keepdim=True)
         scaled = centred / (centred.square().mean((1, 2), keepdim=True).sqrt() + 0.3)
-        return self.output(self.blocks(self.embed(scaled) + self.position))  # type: ignore[no-any-return]
+        embedded = self.embed(scaled.transpose(0, 1)) + self.position[:, None]  # [F, B, W]
+        return self.output(self.blocks(embedded)).transpose(0, 1)  # type: ignore[no-any-return]
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Returns start and end [B]."""

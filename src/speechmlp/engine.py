@@ -112,8 +112,12 @@ def predict(model: SpeechClassifier, corpus: DeviceCorpus) -> tuple[Tensor, Tens
 
 
 def _targets(labels: Tensor, smoothing: float) -> Tensor:
-    """Returns the probabilities to learn, [B, 26], of labels [B]."""
-    return F.one_hot(labels, NUM_LETTERS) * (1 - smoothing) + smoothing / NUM_LETTERS
+    """Returns the probabilities to learn, [B, 26], of labels [B].
+
+    Where there is no letter all are equally probable (outlier exposure, Hendrycks et al., 2019).
+    """
+    certain = F.one_hot(labels, NUM_LETTERS + 1)[:, :NUM_LETTERS] * (1 - smoothing)
+    return certain + (1 - certain.sum(1, keepdim=True)) / NUM_LETTERS
 
 
 def _mix(features: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:

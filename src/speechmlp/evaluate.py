@@ -47,6 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sweep", action="store_true", help="find the accuracy over levels of every condition too")
     parser.add_argument("--on-error", choices=("fail", "skip"), help="what to do about recordings that cannot be read")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument(
+        "--negatives",
+        metavar="FILE",
+        nargs="*",
+        help="manifests of recordings without a letter, which should be declined; those of the model's own "
+        "configuration by default, none with --manifest",
+    )
     parser.add_argument("--compare", metavar="FILE", help="another checkpoint, on the same utterances")
     parser.add_argument("--json", metavar="FILE", help="write the scores there too")
     parser.add_argument("--report", metavar="FOLDER", help="write a page with pictures and sounds, and the JSON, there")
@@ -72,15 +79,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from speechmlp.comparison import compare
     from speechmlp.config_file import override_config
     from speechmlp.corpora.files import new_corpus
-    from speechmlp.dataset import SpokenLetters
+    from speechmlp.dataset import SpokenLetters, load_negatives
     from speechmlp.engine import predict, select_device
     from speechmlp.groups import find_groups
     from speechmlp.html_report import find_examples, render_report
     from speechmlp.manifest import Split
-    from speechmlp.metrics import find_mistakes, score
+    from speechmlp.metrics import find_mistakes, score, score_rejection
     from speechmlp.packing import open_packed
     from speechmlp.pictures import load_pyplot
-    from speechmlp.report import format_comparison, format_robustness, format_scores
+    from speechmlp.report import format_comparison, format_rejection, format_robustness, format_scores
     from speechmlp.runlog import newest_checkpoint, write_text
     from speechmlp.saliency import mean_pictures
     from speechmlp.scores import Evaluation, Robustness
@@ -123,6 +130,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 robustness.append(
                     Robustness(kind=kind, condition=name, level=parse_condition(name)[1], accuracy=accuracy)
                 )
+    of_model = [] if arguments.manifest else [negatives.manifest for negatives in config.corpus.negatives]
+    manifests = of_model if arguments.negatives is None else arguments.negatives
+    rejection = None
+    if manifests:
+        negatives, kinds = load_negatives(config.corpus, manifests, split)
+        others = torch.cat([predict(model, part.to(device))[0] for part in negatives])
+        rejection = score_rejection(logits, others, kinds, checkpoint.reject_below, temperature)
     mistakes = find_mistakes(logits, labels, speakers, ids, temperature)
     groups = find_groups(speakers, utterances.lengths, utterances.power())
     evaluation = Evaluation(
@@ -136,6 +150,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         mistakes=tuple(mistake for _, mistake in mistakes),
         robustness=tuple(robustness),
         comparison=comparison,
+        rejection=rejection,
     )
 
     epoch = next((record.epoch for record in reversed(checkpoint.history) if record.best), len(checkpoint.history))
@@ -152,6 +167,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         print(format_robustness(robustness))
     if comparison is not None:
         print(format_comparison(comparison))
+    if rejection is not None:
+        print(format_rejection(rejection))
     text = evaluation.model_dump_json(indent=2) + "\n"
     if arguments.json:
         write_text(Path(arguments.json), text)

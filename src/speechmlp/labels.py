@@ -5,6 +5,9 @@ import string
 LETTERS = tuple(string.ascii_uppercase)
 NUM_LETTERS = len(LETTERS)
 
+NOT_A_LETTER = "-"
+"""In manifests of what is to be declined: other words, noise, silence. Its label is `NUM_LETTERS`."""
+
 E_SET = tuple("BCDEGPTVZ")
 """The letters that rhyme with E: the classic hard set of spoken-letter recognition (Fanty & Cole, 1991)."""
 

@@ -1,5 +1,8 @@
 """Dense layers that share their weights over frames: mixing and gating, no convolution, recurrence or attention.
 
+Frames come first, [F, B, W]: a dense layer across frames is then one product of its weights with [F, B x W], with
+nothing to transpose on the way.
+
 Dimension key: `B` batch, `F` frames (tokens), `W` width.
 """
 
@@ -8,8 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def across_frames(layer: nn.Module, x: Tensor) -> Tensor:
+    """Returns [G, B, W] of [F, B, W]: a dense layer from F to G frames, for every utterance and channel."""
+    assert isinstance(layer, nn.Linear)
+    mixed = torch.addmm(layer.bias[:, None], layer.weight, x.flatten(1))
+    return mixed.view(-1, *x.shape[1:])
+
+
 class SharedDropout(nn.Module):
-    """Dropout with one mask for all frames of an utterance: [B, F, W] -> [B, F, W].
+    """Dropout with one mask for all frames of an utterance: [F, B, W] -> [F, B, W].
 
     A fresh mask for every cell is a noticeable part of a training step on a CPU.
     """
@@ -27,7 +37,7 @@ class SharedDropout(nn.Module):
         """Returns x with whole channels zeroed in training."""
         if not self.training or self.p == 0:
             return x
-        keep = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= self.p
+        keep = torch.rand(x.shape[1:], device=x.device) >= self.p
         return x * (keep.to(x.dtype) / (1 - self.p))
 
 
@@ -53,8 +63,9 @@ class MixerBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns mixed frames [B, F, W] of frames [B, F, W]."""
-        x = x + self.token_mlp(self.token_norm(x).transpose(1, 2)).transpose(1, 2)
+        """Returns mixed frames [F, B, W] of frames [F, B, W]."""
+        enter, activation, leave = self.token_mlp
+        x = x + across_frames(leave, activation(across_frames(enter, self.token_norm(x))))
         return x + self.channel_mlp(self.channel_norm(x))  # type: ignore[no-any-return]
 
 
@@ -80,7 +91,7 @@ class GatedBlock(nn.Module):
         self.contract = nn.Sequential(SharedDropout(dropout), nn.Linear(channel_hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns gated frames [B, F, W] of frames [B, F, W]."""
+        """Returns gated frames [F, B, W] of frames [F, B, W]."""
         kept, gate = F.gelu(self.expand(self.norm(x))).chunk(2, dim=-1)
-        gate = self.gate(self.gate_norm(gate).transpose(1, 2)).transpose(1, 2)
+        gate = across_frames(self.gate, self.gate_norm(gate))
         return x + self.contract(kept * gate)  # type: ignore[no-any-return]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from speechmlp.errors import UserError
-from speechmlp.labels import LETTERS, label_of
+from speechmlp.labels import LETTERS, NOT_A_LETTER, label_of
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -29,7 +29,7 @@ class Utterance:
 
     Attributes:
         path: the recording.
-        letter: upper-case letter.
+        letter: upper-case letter, or `NOT_A_LETTER`.
         speaker: who speaks; utterances of one speaker are never in two splits.
         split: train, valid or test; None where the manifest has no such column.
         start: where the letter starts in the recording, in seconds; None for the whole recording.
@@ -82,10 +82,14 @@ def _seconds(row: Mapping[str, Any], column: str) -> float | None:
     return value
 
 
-def _utterance(row: Mapping[str, Any], root: Path) -> Utterance:
+def _utterance(row: Mapping[str, Any], root: Path, letters: bool) -> Utterance:
     if not row.get("path"):
         raise ValueError("expected a path, found none")
-    letter = LETTERS[label_of(str(row.get("letter") or ""))]
+    letter = str(row.get("letter") or "")
+    if letters:
+        letter = LETTERS[label_of(letter)]
+    elif letter != NOT_A_LETTER:
+        raise ValueError(f"expected {NOT_A_LETTER!r} as the letter of what is none, found {letter!r}")
     split = row.get("split") or None
     if split is not None and split not in SPLITS:
         raise ValueError(f"expected split train, valid or test, found {split!r}")
@@ -96,8 +100,12 @@ def _utterance(row: Mapping[str, Any], root: Path) -> Utterance:
     return Utterance(root / str(row["path"]), letter, speaker, cast("Split | None", split), start, end)
 
 
-def read_manifest(path: str | Path) -> list[Utterance]:
+def read_manifest(path: str | Path, letters: bool = True) -> list[Utterance]:
     """Returns the utterances of a manifest, in its order.
+
+    Args:
+        path: the file.
+        letters: whether letters are expected, or recordings that hold none.
 
     Raises:
         UserError: the file is missing or empty, a line does not fit (all such lines are listed), some lines have a
@@ -109,7 +117,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     try:
         for number, row in _rows(path):
             try:
-                utterances.append(_utterance(row, path.parent))
+                utterances.append(_utterance(row, path.parent, letters))
             except ValueError as error:
                 problems.append(f"{path}:{number}: {error}")
     except FileNotFoundError as error:

@@ -12,10 +12,22 @@ from torch.nn import functional as F
 
 from speechmlp.bootstrap import SpeakerBootstrap
 from speechmlp.labels import E_SET, LETTERS, NUM_LETTERS, label_of
-from speechmlp.scores import CoveragePoint, Estimate, Group, LetterScores, Mistake, ReliabilityBin, Scores
+from speechmlp.scores import (
+    CoveragePoint,
+    Estimate,
+    Group,
+    LetterScores,
+    Mistake,
+    RejectedKind,
+    Rejection,
+    ReliabilityBin,
+    Scores,
+)
 
 NUM_BINS = 15
 """Of the calibration error, the habit since Guo et al. (2017)."""
+DECLINED = 0.05
+"""Share of letters that a model declines so as to be rid of what is none."""
 COVERAGES = (1.0, 0.99, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 
 
@@ -197,6 +209,47 @@ def find_mistakes(
         )
         for position in wrong.tolist()
     ]
+
+
+def fit_reject_below(logits: Tensor) -> float:
+    """Returns the probability under which `DECLINED` of the letters lie.
+
+    Args:
+        logits: float32 [N, 26] on utterances that were not learnt, at the temperature in use.
+    """
+    return logits.double().softmax(1).amax(1).quantile(DECLINED).item()
+
+
+def score_rejection(
+    letters: Tensor, others: Tensor, kinds: Sequence[str], reject_below: float, temperature: float
+) -> Rejection:
+    """Returns how well a threshold on the most probable letter tells letters from everything else.
+
+    Args:
+        letters: logits [N, 26] of letters.
+        others: logits [M, 26] of what is none.
+        kinds: M names.
+        reject_below: probability under which nothing is named.
+        temperature: divides the logits.
+    """
+    of_letters, of_others = ((logits.cpu().double() / temperature).softmax(1).amax(1) for logits in (letters, others))
+    where = {kind: torch.tensor([name == kind for name in kinds]) for kind in sorted(set(kinds))}
+    at_declined = of_letters.quantile(DECLINED)
+    # The chance that a letter is surer than something else: the area under the ROC curve (Mann & Whitney, 1947).
+    ranks = torch.searchsorted(of_others.sort().values, of_letters)
+    return Rejection(
+        reject_below=reject_below,
+        letters_declined=(of_letters < reject_below).double().mean().item(),
+        others_declined=(of_others < reject_below).double().mean().item(),
+        others_declined_at_5_percent=(of_others < at_declined).double().mean().item(),
+        roc_area=ranks.double().mean().item() / len(of_others),
+        kinds=tuple(
+            RejectedKind(
+                name=kind, count=int(here.sum()), declined=(of_others[here] < reject_below).double().mean().item()
+            )
+            for kind, here in where.items()
+        ),
+    )
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -24,7 +24,7 @@ from speechmlp.config import (
 )
 from speechmlp.frontends import MFCC, LogMel, Normalizer, Raw
 from speechmlp.labels import NUM_LETTERS
-from speechmlp.layers import GatedBlock, MixerBlock
+from speechmlp.layers import GatedBlock, MixerBlock, across_frames
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -113,8 +113,9 @@ class TokenMLP(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Returns logits [B, 26] of features [B, C, F]."""
-        frames = self.norm(self.blocks(self.embed(features.transpose(1, 2)) + self.position))  # [B, F, W]
-        return self.output(self.dropout(self.pool(frames.transpose(1, 2)).flatten(1)))  # type: ignore[no-any-return]
+        embedded = self.embed(features.permute(2, 0, 1)) + self.position[:, None]  # [F, B, W]
+        pooled = across_frames(self.pool, self.norm(self.blocks(embedded)))  # [P, B, W]
+        return self.output(self.dropout(pooled.permute(1, 2, 0).flatten(1)))  # type: ignore[no-any-return]
 
 
 class SpeechClassifier(nn.Module):

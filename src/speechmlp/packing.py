@@ -24,7 +24,7 @@ from tqdm import tqdm
 from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE, load_letter
 from speechmlp.config import CorpusConfig
 from speechmlp.errors import UserError
-from speechmlp.labels import label_of
+from speechmlp.labels import NOT_A_LETTER, NUM_LETTERS, label_of
 from speechmlp.manifest import Utterance, read_manifest
 
 FORMAT = 1
@@ -38,7 +38,7 @@ class PackedCorpus:
 
     Attributes:
         waveforms: int16 [N, 16000], memory-mapped; divide by 32768 for -1 to 1.
-        labels: int64 [N].
+        labels: int64 [N]; 26 where there is no letter.
         lengths: int64 [N], recorded samples of each waveform.
         utterances: the N manifest lines.
         skipped: one line for each utterance that could not be read.
@@ -108,6 +108,10 @@ def _write(folder: Path, utterances: Sequence[Utterance], corpus: CorpusConfig, 
     (folder / "index.json").write_text(json.dumps(index_of), encoding="utf-8")
 
 
+def _label(letter: str) -> int:
+    return NUM_LETTERS if letter == NOT_A_LETTER else label_of(letter)
+
+
 def _open(folder: Path, utterances: Sequence[Utterance], fingerprint: str, decoded: bool) -> PackedCorpus | None:
     """Returns the pack in a folder, or None where there is none, or not the wanted one."""
     try:
@@ -122,7 +126,7 @@ def _open(folder: Path, utterances: Sequence[Utterance], fingerprint: str, decod
     chosen = [utterances[position] for position in kept]
     return PackedCorpus(
         waveforms=torch.from_numpy(samples),
-        labels=torch.tensor([label_of(utterance.letter) for utterance in chosen]),
+        labels=torch.tensor([_label(utterance.letter) for utterance in chosen]),
         lengths=torch.tensor(lengths),
         utterances=chosen,
         skipped=tuple(index["skipped"]),
@@ -130,15 +134,19 @@ def _open(folder: Path, utterances: Sequence[Utterance], fingerprint: str, decod
     )
 
 
-def open_packed(corpus: CorpusConfig) -> PackedCorpus:
+def open_packed(corpus: CorpusConfig, letters: bool = True) -> PackedCorpus:
     """Returns the packed corpus of a manifest; decodes it first where that has not been done, or something changed.
+
+    Args:
+        corpus: its `manifest` is read, from the `cache` where it is there.
+        letters: whether letters are expected, or recordings that hold none.
 
     Raises:
         UserError: the manifest or its recordings cannot be read (see `corpus.on_error`), or the cache folder cannot be
             written.
     """
     manifest = Path(corpus.manifest)
-    utterances = read_manifest(manifest)
+    utterances = read_manifest(manifest, letters)
     fingerprint = _fingerprint(manifest, utterances)
     settings = f"{FORMAT}\0{SAMPLE_RATE}\0{manifest.resolve()}\0{corpus.margin}\0{corpus.on_error}"
     name = manifest.resolve().parent.name or "corpus"

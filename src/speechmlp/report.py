@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from speechmlp.labels import E_SET
 from speechmlp.listening import MEANINGS
-from speechmlp.scores import Comparison, Estimate, Robustness, Scores
+from speechmlp.scores import Comparison, Estimate, Rejection, Robustness, Scores
 
 
 def percent(share: float) -> str:
@@ -49,6 +49,20 @@ def format_scores(scores: Scores) -> str:
         lines.append("Most frequent confusions (spoken -> recognised):")
         lines.append("  " + ", ".join(f"{spoken} -> {heard} {count}x" for spoken, heard, count in confusions))
     return "\n".join(lines)
+
+
+def format_rejection(rejection: Rejection) -> str:
+    """Returns what becomes of recordings without a letter as lines of text."""
+    kinds = ", ".join(f"{kind.name} {percent(kind.declined)} of {kind.count}" for kind in rejection.kinds)
+    return "\n".join(
+        [
+            f"Declined under a probability of {rejection.reject_below:.3f}: "
+            f"{percent(rejection.letters_declined)} of the letters, {percent(rejection.others_declined)} of the rest",
+            f"  {kinds}",
+            f"  where 5% of the letters are declined: {percent(rejection.others_declined_at_5_percent)}; "
+            f"area under the ROC curve: {rejection.roc_area:.4f}",
+        ]
+    )
 
 
 def format_comparison(comparison: Comparison) -> str:

@@ -131,6 +131,25 @@ class Robustness(Result):
     accuracy: Estimate
 
 
+class RejectedKind(Result):
+    """A kind of recording that holds no letter."""
+
+    name: str
+    count: int
+    declined: float = Field(description="share that is declined at reject_below")
+
+
+class Rejection(Result):
+    """What becomes of recordings that hold no letter."""
+
+    reject_below: float = Field(description="probability of the most probable letter under which none is named")
+    letters_declined: float = Field(description="share of letters that are declined at it")
+    others_declined: float = Field(description="share of recordings without a letter that are declined at it")
+    others_declined_at_5_percent: float = Field(description="the same where exactly 5 % of these letters are declined")
+    roc_area: float = Field(description="chance that a letter is surer than a recording without one")
+    kinds: tuple[RejectedKind, ...]
+
+
 class Evaluation(Result):
     """The scores with what was evaluated."""
 
@@ -144,3 +163,4 @@ class Evaluation(Result):
     mistakes: tuple[Mistake, ...] = Field(description="the most certain first")
     robustness: tuple[Robustness, ...] = ()
     comparison: Comparison | None = None
+    rejection: Rejection | None = Field(None, description="null where no recordings without a letter were given")

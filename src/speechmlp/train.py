@@ -46,7 +46,7 @@ def _train(arguments: argparse.Namespace) -> int:
         select_device,
         train,
     )
-    from speechmlp.metrics import fit_temperature
+    from speechmlp.metrics import fit_reject_below, fit_temperature
     from speechmlp.models import SpeechClassifier
     from speechmlp.optim import build_optimizer
     from speechmlp.packing import open_packed
@@ -73,9 +73,13 @@ def _train(arguments: argparse.Namespace) -> int:
         SpokenLetters(open_packed(config.corpus.model_copy(update={"manifest": mix.manifest})), "train")
         for mix in config.corpus.mix
     ]
-    training = [main, *mixed]
+    negatives = [
+        SpokenLetters(open_packed(config.corpus.model_copy(update={"manifest": mix.manifest}), letters=False), "train")
+        for mix in config.corpus.negatives
+    ]
+    training = [main, *mixed, *negatives]
     corpus, valid = DeviceCorpus.join([letters.to(device) for letters in training]), validation.to(device)
-    weights = [mix.weight for mix in config.corpus.mix]
+    weights = [mix.weight for mix in (*config.corpus.mix, *config.corpus.negatives)]
     sampler = Sampler(corpus.labels, [len(letters) for letters in training], weights, config.training.balance)
 
     torch.manual_seed(config.training.seed)
@@ -112,8 +116,9 @@ def _train(arguments: argparse.Namespace) -> int:
         tqdm.write(f"left out: {problem}", file=sys.stderr)
     how = "decoded" if packed.decoded else "already decoded"
     print(f"Corpus: {config.corpus.manifest}: {len(main)} training and {len(validation)} validation letters ({how})")
-    for mix, letters in zip(config.corpus.mix, mixed, strict=True):
-        print(f"Mixed in: {mix.manifest}: {mix.weight:g} for each of them, out of {len(letters)}")
+    further = zip((*config.corpus.mix, *config.corpus.negatives), training[1:], strict=True)
+    for mix, utterances in further:
+        print(f"Mixed in: {mix.manifest}: {mix.weight:g} for each of them, out of {len(utterances)}")
     print(f"Model: {model.num_parameters():,} parameters on {device}")
     print(f"Run: {run}", flush=True)
     used = model if average is None else average
@@ -148,8 +153,12 @@ def _train(arguments: argparse.Namespace) -> int:
             board.close(kept.epoch, logits, labels, valid)
         if config.corpus.learn == "train":  # learnt utterances would make every model look too sure
             temperature = fit_temperature(logits, labels)
-            save_checkpoint(run / BEST, best.config, best.model, best.history, temperature=temperature)
+            reject_below = fit_reject_below(logits / temperature)
+            save_checkpoint(
+                run / BEST, best.config, best.model, best.history, temperature=temperature, reject_below=reject_below
+            )
             print(f"Temperature: {temperature:.3f}, fitted on the validation letters")
+            print(f"Declines what is less probable than {reject_below:.3f}, as one in 20 of them is")
     return 0
 
 

@@ -1,7 +1,8 @@
 """CMU AN4: 84 people spelling names and addresses (CMU, about 1991); letters are cut out by forced alignment.
 
 Each utterance's transcript is aligned with PocketSphinx and its bundled US English model (extra `align`), with the
-pronunciations of AN4's own dictionary; the words that are single letters are the corpus.
+pronunciations of AN4's own dictionary; the words that are single letters are the corpus. Its other words and its pauses
+are what a recogniser should decline.
 """
 
 import os
@@ -21,9 +22,9 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from speechmlp.corpora.files import MANIFEST, download, new_corpus, unpack
+from speechmlp.corpora.files import MANIFEST, NEGATIVES, download, new_corpus, unpack
 from speechmlp.errors import UserError
-from speechmlp.labels import LETTERS
+from speechmlp.labels import LETTERS, NOT_A_LETTER
 from speechmlp.manifest import Split, Utterance, read_manifest, write_manifest
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
@@ -33,6 +34,13 @@ FRAMES_PER_SECOND = 100
 """Of PocketSphinx's alignment."""
 EXPECTED = {"utterances": 1078, "speakers": 84, "letters": 3442}
 """Counted in the published corpus; CMU publishes no checksum."""
+
+HOMOPHONES = frozenset(("OH",))
+"""Words that sound like a letter: neither letters nor anything to decline."""
+PAUSE = "<sil>"
+"""What PocketSphinx calls silence between words."""
+SHORTEST_PAUSE = 0.1
+"""Seconds."""
 
 VALID_SPEAKERS = frozenset(("fbbh", "fjam", "fkdo", "mcel", "mcrt", "mgah", "mjdr", "mmaf", "mnjl", "mtje"))
 """Ten training speakers, chosen once by the SHA-256 of the id: 3 female and 7 male, as in the whole."""
@@ -59,6 +67,7 @@ class Summary:
     """What preparation found."""
 
     utterances: list[Utterance]
+    negatives: int
     recordings: int
     failures: list[str]
 
@@ -72,6 +81,7 @@ class Summary:
             f"{len(self.failures)} not aligned",
             ", ".join(f"{split}: {splits[split]}" for split in ("train", "valid", "test")),
         ]
+        lines.append(f"not letters: {self.negatives} other words and pauses")
         lines += [f"not aligned: {failure}" for failure in self.failures]
         if found != EXPECTED:
             lines.append("warning: the whole corpus has " + ", ".join(f"{n} {what}" for what, n in EXPECTED.items()))
@@ -153,7 +163,7 @@ def _start_worker(dictionary: str) -> None:
 
 
 def _align(recording: Recording) -> tuple[NDArray[np.int16], list[Segment]] | str:
-    """Returns the samples and the segments of the words, or why there are none."""
+    """Returns the samples and the segments of words and pauses, or why there are none."""
     try:
         samples = read_samples(recording.path)
         _decoder.set_align_text(" ".join(recording.words))
@@ -170,15 +180,15 @@ def _align(recording: Recording) -> tuple[NDArray[np.int16], list[Segment]] | st
         ]
     except (UserError, RuntimeError, ValueError) as error:
         return f"{recording.name}: {error}"
-    words = [segment for segment in segments if segment[0] in recording.words]
-    if tuple(word for word, _, _ in words) != recording.words:
+    if tuple(word for word, _, _ in segments if word in recording.words) != recording.words:
         return f"{recording.name}: no alignment of {' '.join(recording.words)!r}"
-    return samples, words
+    return samples, [segment for segment in segments if segment[0] in (*recording.words, PAUSE)]
 
 
 def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, workers: int | None) -> tuple[int, list[str]]:
-    """Writes the letters and their manifest; returns how many recordings there were, and which were not aligned."""
+    """Writes letters and non-letters, each with a manifest; returns how many of the latter, and what failed."""
     utterances: list[Utterance] = []
+    negatives: list[Utterance] = []
     failures: list[str] = []
     with ProcessPoolExecutor(
         workers or os.cpu_count(), get_context("spawn"), initializer=_start_worker, initargs=(str(dictionary),)
@@ -190,16 +200,25 @@ def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, worker
                 failures.append(result)
                 continue
             samples, segments = result
-            for number, (word, first, last) in enumerate(segments):
-                if word in LETTERS:
-                    path = folder / "wav" / recording.speaker / f"{recording.name}-{number:02}-{word}.wav"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    soundfile.write(path, samples[first:last], SAMPLE_RATE, subtype="PCM_16")
-                    utterances.append(Utterance(path, word, recording.speaker, recording.split))
+            words = 0
+            for word, first, last in segments:
+                number = words  # a pause has that of the word after it
+                words += word != PAUSE
+                if word in HOMOPHONES or (word == PAUSE and last - first < SHORTEST_PAUSE * SAMPLE_RATE):
+                    continue
+                name = f"{recording.name}-{number:02}-{word.strip('<>')}.wav"
+                kind = "wav" if word in LETTERS else "pauses" if word == PAUSE else "words"
+                path = folder / kind / recording.speaker / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, samples[first:last], SAMPLE_RATE, subtype="PCM_16")
+                letter, found = (word, utterances) if word in LETTERS else (NOT_A_LETTER, negatives)
+                found.append(Utterance(path, letter, recording.speaker, recording.split))
     if not utterances:
         raise UserError(f"no utterance could be aligned; the first problem: {failures[0]}")
     write_manifest(folder / MANIFEST, utterances)
-    return len(recordings), failures
+    if negatives:
+        write_manifest(folder / NEGATIVES, negatives)
+    return len(negatives), failures
 
 
 def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers: int | None = None) -> Summary:
@@ -231,7 +250,7 @@ def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers
             source = Path(scratch) / "tree"
         recordings, dictionary = read_tree(source)
         try:
-            count, failures = _cut(folder, recordings, dictionary, workers)
+            negatives, failures = _cut(folder, recordings, dictionary, workers)
         except BrokenProcessPool as error:
             raise UserError("an aligning process died; run the command again with --workers 1") from error
-    return Summary(read_manifest(Path(output) / MANIFEST), count, failures)
+    return Summary(read_manifest(Path(output) / MANIFEST), negatives, len(recordings), failures)

