@@ -120,7 +120,7 @@ def describe(checkpoint: Checkpoint, name: str) -> dict[str, str]:
         "sample_rate": str(SAMPLE_RATE),
         "num_samples": str(NUM_SAMPLES),
         "temperature": repr(checkpoint.temperature),
-        "reject_below": repr(getattr(checkpoint, "reject_below", 0.0)),
+        "reject_below": repr(checkpoint.reject_below),
         "front_end": checkpoint.config.front_end.model_dump_json(),
         "model": checkpoint.config.model.model_dump_json(),
     }
@@ -144,7 +144,8 @@ def require_onnx() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # The exporter tells of packages that it could use, the quantiser of steps that change nothing here.
+    # The exporter tells of packages that it could use, the quantiser of steps that change nothing here, TorchScript that
+    # its days are counted.
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -249,7 +250,8 @@ def read_onnx(path: Path, threads: int = 0) -> Predictor:
 
 def read_torchscript(path: Path, threads: int = 0) -> Predictor:  # noqa: ARG001
     """Returns the model of a TorchScript file, on the CPU, with PyTorch's threads."""
-    model = torch.jit.load(path)  # type: ignore[no-untyped-call]
+    with _quiet():
+        model = torch.jit.load(path)  # type: ignore[no-untyped-call]
     return torch.inference_mode()(model)  # type: ignore[no-any-return]
 
 
