@@ -212,7 +212,7 @@ class Recognizer:
     ) -> Recognition:
         ranked = tuple((LETTERS[label], value) for label, value in zip(order, probabilities, strict=True))
         letter, probability = ranked[0]
-        if probability < getattr(self.checkpoint, "reject_below", 0.0):
+        if probability < self.checkpoint.reject_below:
             return Recognition(None, probability, ranked)
         if place is None:
             return Recognition(letter, probability, ranked)

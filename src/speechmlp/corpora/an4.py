@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -185,34 +185,61 @@ def _align(recording: Recording) -> tuple[NDArray[np.int16], list[Segment]] | st
     return samples, [segment for segment in segments if segment[0] in (*recording.words, PAUSE)]
 
 
+def _require_pocketsphinx() -> None:
+    try:
+        import pocketsphinx  # noqa: F401
+    except ImportError as error:
+        raise UserError("aligning needs PocketSphinx: python -m pip install 'speechmlp[align]'") from error
+
+
+def align(
+    recordings: Sequence[Recording], dictionary: Path, workers: int | None = None
+) -> Iterator[tuple[Recording, tuple[NDArray[np.int16], list[Segment]] | str]]:
+    """Yields each recording with its samples and the segments of its words and pauses, or why there are none.
+
+    Args:
+        recordings: as `read_tree` finds them.
+        dictionary: the corpus's own.
+        workers: processes at a time; one a core where it is None.
+
+    Raises:
+        UserError: PocketSphinx is missing, or an aligning process died.
+    """
+    _require_pocketsphinx()
+    try:
+        with ProcessPoolExecutor(
+            workers or os.cpu_count(), get_context("spawn"), initializer=_start_worker, initargs=(str(dictionary),)
+        ) as pool:
+            aligned = pool.map(_align, recordings, chunksize=16)
+            bar = tqdm(aligned, "aligning", len(recordings), unit=" utterances", disable=None)
+            yield from zip(recordings, bar, strict=True)
+    except BrokenProcessPool as error:
+        raise UserError("an aligning process died; run the command again with --workers 1") from error
+
+
 def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, workers: int | None) -> tuple[int, list[str]]:
     """Writes letters and non-letters, each with a manifest; returns how many of the latter, and what failed."""
     utterances: list[Utterance] = []
     negatives: list[Utterance] = []
     failures: list[str] = []
-    with ProcessPoolExecutor(
-        workers or os.cpu_count(), get_context("spawn"), initializer=_start_worker, initargs=(str(dictionary),)
-    ) as pool:
-        aligned = pool.map(_align, recordings, chunksize=16)
-        bar = tqdm(aligned, "aligning", len(recordings), unit=" utterances", disable=None)
-        for recording, result in zip(recordings, bar, strict=True):
-            if isinstance(result, str):
-                failures.append(result)
+    for recording, result in align(recordings, dictionary, workers):
+        if isinstance(result, str):
+            failures.append(result)
+            continue
+        samples, segments = result
+        words = 0
+        for word, first, last in segments:
+            number = words  # a pause has that of the word after it
+            words += word != PAUSE
+            if word in HOMOPHONES or (word == PAUSE and last - first < SHORTEST_PAUSE * SAMPLE_RATE):
                 continue
-            samples, segments = result
-            words = 0
-            for word, first, last in segments:
-                number = words  # a pause has that of the word after it
-                words += word != PAUSE
-                if word in HOMOPHONES or (word == PAUSE and last - first < SHORTEST_PAUSE * SAMPLE_RATE):
-                    continue
-                name = f"{recording.name}-{number:02}-{word.strip('<>')}.wav"
-                kind = "wav" if word in LETTERS else "pauses" if word == PAUSE else "words"
-                path = folder / kind / recording.speaker / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, samples[first:last], SAMPLE_RATE, subtype="PCM_16")
-                letter, found = (word, utterances) if word in LETTERS else (NOT_A_LETTER, negatives)
-                found.append(Utterance(path, letter, recording.speaker, recording.split))
+            name = f"{recording.name}-{number:02}-{word.strip('<>')}.wav"
+            kind = "wav" if word in LETTERS else "pauses" if word == PAUSE else "words"
+            path = folder / kind / recording.speaker / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, samples[first:last], SAMPLE_RATE, subtype="PCM_16")
+            letter, found = (word, utterances) if word in LETTERS else (NOT_A_LETTER, negatives)
+            found.append(Utterance(path, letter, recording.speaker, recording.split))
     if not utterances:
         raise UserError(f"no utterance could be aligned; the first problem: {failures[0]}")
     write_manifest(folder / MANIFEST, utterances)
@@ -235,10 +262,7 @@ def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers
     """
     if workers is not None and workers < 1:
         raise UserError(f"expected 1 or more workers, found {workers}")
-    try:
-        import pocketsphinx  # noqa: F401
-    except ImportError as error:
-        raise UserError("cutting letters needs PocketSphinx: python -m pip install 'speechmlp[align]'") from error
+    _require_pocketsphinx()  # told before the download
     with new_corpus(output) as folder, tempfile.TemporaryDirectory(prefix="speechmlp-an4-") as scratch:
         if source is None:
             source = Path(scratch) / "an4.tar.gz"
@@ -249,8 +273,5 @@ def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers
             unpack(source, Path(scratch) / "tree")
             source = Path(scratch) / "tree"
         recordings, dictionary = read_tree(source)
-        try:
-            negatives, failures = _cut(folder, recordings, dictionary, workers)
-        except BrokenProcessPool as error:
-            raise UserError("an aligning process died; run the command again with --workers 1") from error
+        negatives, failures = _cut(folder, recordings, dictionary, workers)
     return Summary(read_manifest(Path(output) / MANIFEST), negatives, len(recordings), failures)

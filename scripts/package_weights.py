@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""Puts a trained model into the package, with its card, whose numbers all come from evaluating that file here.
+
+    scripts/package_weights.py --checkpoint runs/NAME/best.pt
+
+The weights become src/speechmlp/weights/letters.pt: what use needs, without history. The card is README.md beside them.
+Other people's recordings (--voices) are evaluated, never kept.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from speechmlp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from speechmlp.config import Config
+from speechmlp.config_file import load_config
+from speechmlp.errors import UserError, run_command
+from speechmlp.listening import CONDITIONS
+from speechmlp.recognizer import WEIGHTS
+from speechmlp.report import percent
+from speechmlp.runlog import write_text
+from speechmlp.scores import Estimate, Evaluation, Scores
+from speechmlp.segments import WEIGHTS as SEGMENTS
+
+ROOT = Path(__file__).resolve().parents[1]
+CARD = WEIGHTS.with_name("README.md")
+SPELLING = ROOT / "docs" / "spelling.json"
+RECIPE = ROOT / "configs" / "an4_mixer.yaml"
+LARGEST = 4_000_000
+"""Bytes of both models together."""
+
+
+def strip(source: Path, target: Path) -> Checkpoint:
+    """Writes a checkpoint that holds what use needs; returns it.
+
+    Raises:
+        UserError: the source is for going on with training, or the models are larger than `LARGEST` together.
+    """
+    checkpoint = load_checkpoint(source)
+    if checkpoint.training is not None:
+        raise UserError(f"{source}: expected a best.pt; a last.pt is for going on with training")
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        stripped = Path(folder) / target.name
+        save_checkpoint(
+            stripped,
+            checkpoint.config,
+            checkpoint.model,
+            [],
+            temperature=checkpoint.temperature,
+            reject_below=checkpoint.reject_below,
+        )
+        size = stripped.stat().st_size + (SEGMENTS.stat().st_size if SEGMENTS.exists() else 0)
+        if size > LARGEST:
+            raise UserError(f"{source}: expected models of at most {LARGEST:,} bytes together, found {size:,}")
+        stripped.replace(target)
+    return checkpoint
+
+
+def _scores_of(condition: str, folder: Path, *arguments: str) -> Evaluation:
+    target = folder / "scores.json"
+    command = ["-m", "speechmlp.evaluate", "--checkpoint", str(WEIGHTS), "--condition", condition]
+    result = subprocess.run(
+        [sys.executable, *command, "--json", str(target), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise UserError(f"{' '.join(command)}: {result.stderr.strip() or f'exit status {result.returncode}'}")
+    return Evaluation.model_validate_json(target.read_text(encoding="utf-8"))
+
+
+def _interval(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "–"
+    return f"{percent(estimate.value)} [{percent(estimate.low)}, {percent(estimate.high)}]"
+
+
+def _table(scores: Scores) -> list[str]:
+    rows = {
+        "accuracy": scores.accuracy,
+        "top-3 accuracy": scores.top3,
+        "macro recall": scores.macro_recall,
+        "E-set (B C D E G P T V Z)": scores.e_set,
+        "M and N": scores.m_n,
+        "calibration error": scores.calibration_error,
+    }
+    lines = ["| on AN4's test letters, clean | value, 95 % interval over speakers |", "|---|---|"]
+    return [*lines, *(f"| {name} | {_interval(estimate)} |" for name, estimate in rows.items() if estimate is not None)]
+
+
+def _groups(scores: Scores) -> list[str]:
+    lines = ["| group | letters | accuracy, 95 % interval |", "|---|---|---|"]
+    for group in scores.groups:
+        if group.kind != "speaker":
+            lines.append(f"| {group.kind}: {group.name} | {group.count} | {_interval(group.accuracy)} |")
+    if (gap := scores.gap("speaker")) is not None:
+        for name, group in zip(("worst", "best"), gap, strict=True):
+            lines.append(f"| {name} of {scores.num_speakers} speakers | {group.count} | {_interval(group.accuracy)} |")
+    return lines
+
+
+def _rejection(evaluation: Evaluation) -> list[str]:
+    found = evaluation.rejection
+    if found is None or not found.reject_below:
+        return ["It declines nothing: no threshold has been fitted."]
+    kinds = ", ".join(f"{kind.name} {percent(kind.declined)} of {kind.count}" for kind in found.kinds)
+    return [
+        f"Under a probability of {found.reject_below:.3f} it says that there is no letter: of the test letters it so "
+        f"declines {percent(found.letters_declined)}, of recordings without a letter {percent(found.others_declined)} "
+        f"({kinds})."
+    ]
+
+
+def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return flat
+
+
+def _overrides(config: Config) -> str:
+    """Returns what has to be said on the command line beside the recipe for a run of a configuration."""
+    recipe, run = (_flat(one.model_dump(mode="json")) for one in (load_config(str(RECIPE), []), config))
+    elsewhere = ("output.", "device", "corpus.cache")
+    changed = {key: value for key, value in run.items() if recipe.get(key) != value and not key.startswith(elsewhere)}
+    return "".join(f" {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in changed.items())
+
+
+def render_card(
+    checkpoint: Checkpoint,
+    evaluations: dict[str, Evaluation],
+    voices: Evaluation | None,
+    spelling: dict[str, Any] | None,
+    size: int,
+) -> str:
+    """Returns the model card as Markdown.
+
+    Args:
+        checkpoint: the model.
+        evaluations: of AN4's test speakers, by condition; `clean` among them.
+        voices: of other people's recordings.
+        spelling: what scripts/evaluate_spelling.py wrote.
+        size: of the file, bytes.
+    """
+    clean = evaluations["clean"]
+    config = checkpoint.config
+    corpora = [config.corpus.manifest, *(mix.manifest for mix in config.corpus.mix)]
+    names = {"an4": "CMU AN4 (BSD-like)", "synthetic": "eSpeak NG's voices", "voices": "Hibari, SVOX Pico and Flite"}
+    learnt = [names.get(Path(manifest).parent.name, manifest) for manifest in corpora]
+    letters, confusions = clean.scores.num_utterances, clean.scores.confusions(6)
+    lines = [
+        "# The models in the package",
+        "",
+        "Written by `scripts/package_weights.py`, which evaluated the files beside it; no number here is typed.",
+        "",
+        "## letters.pt",
+        "",
+        f"Which of 26 letters a recording of a second holds, as an English speaker says them: {config.model.kind} on "
+        f"{config.front_end.kind} frames, {checkpoint.model.num_parameters():,} parameters, {size:,} bytes.",
+        "",
+        f"Learnt from: {'; '.join(learnt)}. Weights learnt from speech are no copy of it, nor of the program "
+        "that spoke: they are MIT like the rest. AN4's test speakers were neither learnt nor used for a choice"
+        f"{'; its validation speakers were learnt in the end' if config.corpus.learn == 'train+valid' else ''}.",
+        "",
+        f"    python -m speechmlp.train --config {RECIPE.relative_to(ROOT)}{_overrides(config)}",
+        "    scripts/package_weights.py --checkpoint runs/NAME/best.pt",
+        "",
+        f"Temperature {checkpoint.temperature:.3f}.",
+        *_rejection(clean),
+        "",
+        *_table(clean.scores),
+        "",
+        "| heard | accuracy, 95 % interval |",
+        "|---|---|",
+    ]
+    for condition, evaluation in evaluations.items():
+        lines.append(f"| {condition} | {_interval(evaluation.scores.accuracy)} |")
+    if voices is not None:
+        lines.append(
+            f"| {voices.scores.num_utterances} recordings of {voices.scores.num_speakers} other people, any microphone "
+            f"and format | {_interval(voices.scores.accuracy)} |"
+        )
+    lines += ["", *_groups(clean.scores), "", "Limits:", ""]
+    pairs = ", ".join(f"{spoken} for {heard} ({count})" for spoken, heard, count in confusions)
+    lines += [
+        f"- The figures are of {letters} letters of {clean.scores.num_speakers} people, adults in one American city "
+        "about 1991, cut out of fluent spelling; the intervals say how far that goes.",
+        f"- What it takes most often for another, of those {letters}: {pairs}." if pairs else "- It made no mistake.",
+        "- English names of letters only; Z as zee or zed. Children, other accents and far microphones are little "
+        "represented in what it learnt.",
+        "- Of a recording longer than a second it hears the loudest second.",
+    ]
+    lines += [
+        "",
+        "## segments.pt",
+        "",
+        "Where whole letters are in running speech, for `predict --spell`: dense layers,",
+    ]
+    lines += [
+        f"{SEGMENTS.stat().st_size if SEGMENTS.exists() else 0:,} bytes. Learnt from AN4's training speakers.",
+        "",
+        "    scripts/train_segments.py --source AN4",
+        "    scripts/evaluate_spelling.py --source AN4",
+    ]
+    if spelling is not None:
+        ours = next(iter(spelling["recognisers"].values()))
+        rate = Estimate(**ours["letter_error_rate"])
+        lines += [
+            "",
+            f"Of {spelling['letters']} letters in {spelling['count']} spelled words of {spelling['speakers']} "
+            f"{spelling['split']} speakers: letter error rate {_interval(rate)}; more in docs/spelling.md.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _package(arguments: argparse.Namespace) -> int:
+    if not arguments.card_only:
+        strip(Path(arguments.checkpoint), WEIGHTS)
+    checkpoint = load_checkpoint(WEIGHTS)
+    with tempfile.TemporaryDirectory() as folder:
+        evaluations = {name: _scores_of(name, Path(folder)) for name in tqdm(CONDITIONS, "evaluating", disable=None)}
+        voices = None
+        if arguments.voices:
+            manifest = str(Path(arguments.voices).resolve())
+            voices = _scores_of("clean", Path(folder), "--manifest", manifest, "--on-error", "skip")
+    spelling = json.loads(SPELLING.read_text(encoding="utf-8")) if SPELLING.exists() else None
+    write_text(CARD, render_card(checkpoint, evaluations, voices, spelling, WEIGHTS.stat().st_size))
+    print(f"{WEIGHTS}: {WEIGHTS.stat().st_size:,} bytes, {percent(evaluations['clean'].scores.accuracy.value)} on AN4")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", metavar="FILE", help="a best.pt of configs/an4_mixer.yaml")
+    source.add_argument("--card-only", action="store_true", help="write the card of the weights that are there")
+    parser.add_argument("--voices", metavar="FILE", help="manifest of other people's recordings, for a row of its own")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(_parser(), _package, None))

@@ -1,0 +1,200 @@
+"""Says which letter a recording holds: `python -m speechmlp.predict clip.wav`."""
+
+import argparse
+import glob
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import tee
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechmlp.environment import require_torch
+from speechmlp.errors import UserError, run_command
+
+if TYPE_CHECKING:
+    from speechmlp.answers import Answers
+    from speechmlp.recognizer import Recognizer
+    from speechmlp.spelling import Speller, Spelling
+
+STDIN = "-"
+MICROPHONE = "microphone"
+PAUSE, SPELLING_PAUSE = 0.6, 1.5
+"""Seconds of quiet that end a recording from the microphone."""
+MAX_BYTES = 1 << 30
+"""Of standard input."""
+MAX_RATE = 768_000
+"""Hz."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m speechmlp.predict",
+        description="Say which letter a recording holds, or, with --spell, which letters in a row.",
+        epilog="example: python -m speechmlp.predict recordings/ 'more/*.flac' --format csv > letters.csv",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="recordings, folders of them, patterns like 'a/**/*.wav', or - for a recording on standard input",
+    )
+    parser.add_argument("--raw", action="store_true", help="standard input is 16-bit little-endian mono samples")
+    parser.add_argument("--rate", type=int, default=16_000, metavar="HZ", help="of those samples (%(default)s)")
+    parser.add_argument("--microphone", action="store_true", help="record until the pause after what is said")
+    parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt; the model in the package by default")
+    parser.add_argument("--spell", action="store_true", help="find all letters of each recording, with their times")
+    parser.add_argument("--words", metavar="FILE", help="with --spell: rank these words, one a line")
+    parser.add_argument("--best", type=int, default=5, metavar="N", help="with --words: how many (%(default)s)")
+    parser.add_argument("--format", choices=("text", "csv", "jsonl"), default="text", help="(%(default)s)")
+    parser.add_argument(
+        "--on-error",
+        choices=("answer", "fail", "skip"),
+        default="answer",
+        help="about recordings that cannot be read: answer the others and end with status 2; fail: end at once; "
+        "skip: answer the others and end with status 0; each is told in one line (%(default)s)",
+    )
+    parser.add_argument(
+        "--reject-below", type=float, metavar="P", help="decline under this probability; the model's own by default"
+    )
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    return parser
+
+
+def find_recordings(inputs: Iterable[str]) -> Iterator[str]:
+    """Yields the recordings that inputs name: files as they are, those in folders, those that fit a pattern.
+
+    A name that is neither is yielded too, so that its turn tells that there is no such file.
+    """
+    from speechmlp.corpora.files import AUDIO_SUFFIXES
+
+    for name in inputs:
+        if name != STDIN and Path(name).is_dir():
+            found = [str(path) for path in Path(name).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
+            yield from sorted(found) or [name]
+        elif name != STDIN and not Path(name).exists() and glob.has_magic(name):
+            # Path.glob takes no patterns from the root.
+            found = [path for path in glob.glob(name, recursive=True) if Path(path).is_file()]  # noqa: PTH207
+            yield from sorted(found) or [name]
+        else:
+            yield name
+
+
+def _keep_stdin(raw: bool, rate: int, target: Path) -> None:
+    """Writes the recording on standard input to a file; raw samples as WAV.
+
+    Raises:
+        UserError: it is empty, too long, or ends within a sample.
+    """
+    import numpy as np
+    import soundfile
+
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UserError(f"standard input: expected at most {MAX_BYTES >> 20} MB")
+    if raw and (len(data) % 2 or not data):
+        raise UserError(f"standard input: expected 16-bit samples, found {len(data)} bytes")
+    if raw:
+        soundfile.write(target, np.frombuffer(data, "<i2"), rate, subtype="PCM_16", format="WAV")
+    else:
+        target.write_bytes(data)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Tells what does not go together, before anything is loaded."""
+    from_stdin = STDIN in arguments.inputs
+    problems = {
+        "name recordings, folders or patterns; - for standard input, or --microphone": not arguments.inputs
+        and not arguments.microphone,
+        "--microphone: expected no recordings beside it": arguments.microphone and bool(arguments.inputs),
+        "--raw: expected - as the recording: the samples come from standard input": arguments.raw and not from_stdin,
+        "-: expected once; standard input holds one recording": arguments.inputs.count(STDIN) > 1,
+        f"--rate: expected 1 to {MAX_RATE} Hz, found {arguments.rate}": not 1 <= arguments.rate <= MAX_RATE,
+        "--words: goes with --spell": arguments.words is not None and not arguments.spell,
+        f"--best: expected 1 or more, found {arguments.best}": arguments.best < 1,
+        f"--reject-below: expected 0 to 1, found {arguments.reject_below}": arguments.reject_below is not None
+        and not 0 <= arguments.reject_below <= 1,
+    }
+    found = [problem for problem, wrong in problems.items() if wrong]
+    if found:
+        raise UserError(*found)
+
+
+def _spell_files(speller: "Speller", paths: Iterable[str | Path]) -> Iterator["Spelling | UserError"]:
+    from speechmlp.audio import load
+
+    for path in paths:
+        try:
+            yield speller(*load(path))
+        except UserError as error:
+            yield error
+
+
+def _answer_files(
+    arguments: argparse.Namespace, recognizer: "Recognizer", speller: "Speller | None", answers: "Answers"
+) -> int:
+    """Answers the recordings one after the other; returns the exit status."""
+    from tqdm import tqdm
+
+    with tempfile.TemporaryDirectory(prefix="speechmlp-predict-") as scratch:
+        stdin = Path(scratch) / "standard input"
+        if STDIN in arguments.inputs:
+            _keep_stdin(arguments.raw, arguments.rate, stdin)
+        names, paths = tee(find_recordings(arguments.inputs))
+        where = (stdin if name == STDIN else Path(name) for name in paths)
+        found = recognizer.files(where) if speller is None else _spell_files(speller, where)
+        status = 0
+        hidden = True if sys.stdout.isatty() else None  # answers on a terminal show that it goes on
+        for name, one in tqdm(zip(names, found, strict=True), unit=" recordings", disable=hidden):
+            if not isinstance(one, UserError):
+                answers.write(name, one)
+            elif arguments.on_error == "fail":
+                raise UserError(str(one).replace(f"{scratch}/", ""))
+            else:
+                tqdm.write(f"error: {str(one).replace(f'{scratch}/', '')}", file=sys.stderr)
+                status = 2 if arguments.on_error == "answer" else 0
+    return status
+
+
+def _answer_microphone(
+    arguments: argparse.Namespace, recognizer: "Recognizer", speller: "Speller | None", answers: "Answers"
+) -> int:
+    from speechmlp.microphone import open_microphone, record
+
+    with open_microphone() as stream:
+        print("Spell a word" if arguments.spell else "Say a letter", file=sys.stderr, flush=True)
+        screen = sys.stderr if sys.stderr.isatty() else None
+        waveform = record(stream, SPELLING_PAUSE if arguments.spell else PAUSE, screen)
+        rate = round(stream.samplerate)
+    answers.write(MICROPHONE, recognizer(waveform, rate) if speller is None else speller(waveform, rate))
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    require_torch()
+    from speechmlp.answers import Answers
+    from speechmlp.recognizer import Recognizer, load_recognizer
+    from speechmlp.segments import load_scorer
+    from speechmlp.spelling import Speller
+    from speechmlp.words import WordList
+
+    words = WordList.read(arguments.words) if arguments.words else None
+    recognizer = load_recognizer(arguments.checkpoint, arguments.device)
+    if arguments.reject_below is not None:
+        stricter = replace(recognizer.checkpoint, reject_below=arguments.reject_below)
+        recognizer = Recognizer(stricter, recognizer.device)
+    speller = Speller(recognizer, load_scorer()) if arguments.spell else None
+    answers = Answers(arguments.format, words, arguments.best)
+    answer = _answer_microphone if arguments.microphone else _answer_files
+    return answer(arguments, recognizer, speller, answers)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    return run_command(_parser(), _predict, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
