@@ -7,6 +7,8 @@ from speechmlp import __version__
 COMMANDS = {
     "train": "train a classifier from a config file",
     "evaluate": "report the accuracy of a trained classifier",
+    "export": "write a model for ONNX Runtime or LibTorch",
+    "serve": "open a page where you say a letter",
 }
 
 
