@@ -92,8 +92,9 @@ class LearntEndpoints(nn.Module):
 
     def logits(self, log_mel: Tensor) -> Tensor:
         """Returns logits [B, F, 2] for the start and the end being at each frame."""
-        centred = log_mel - log_mel.mean((1, 2), keepdim=True)
-        scaled = centred / (centred.square().mean((1, 2), keepdim=True).sqrt() + 0.3)
+        # Means of means, here and in the front end, because many a runtime adds one by one and rounds each time.
+        centred = log_mel - log_mel.mean(2, keepdim=True).mean(1, keepdim=True)
+        scaled = centred / (centred.square().mean(2, keepdim=True).mean(1, keepdim=True).sqrt() + 0.3)
         embedded = self.embed(scaled.transpose(0, 1)) + self.position[:, None]  # [F, B, W]
         return self.output(self.blocks(embedded)).transpose(0, 1)  # type: ignore[no-any-return]
 

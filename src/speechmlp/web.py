@@ -33,6 +33,8 @@ from speechmlp.labels import LETTERS
 from speechmlp.recognizer import Recognizer
 
 MAX_BYTES = 16 << 20
+MAX_IGNORED = 4 * MAX_BYTES
+"""Bytes of a body that is too large which are still read, because many clients hear no answer before they have sent all."""
 MAX_SECONDS = 60.0
 """Of a recording that holds one letter."""
 MAX_SAMPLES = int(MAX_SECONDS * 192_000)
@@ -56,10 +58,6 @@ HEADERS = {
 }
 
 
-def _megabytes(count: float) -> str:
-    return f"{count / (1 << 20):.0f} MB"
-
-
 def _require_same_site(request: Request) -> None:
     """Refuses what another site's page sends through somebody's browser.
 
@@ -73,25 +71,29 @@ def _require_same_site(request: Request) -> None:
 
 
 async def _receive(request: Request, path: Path) -> None:
-    """Writes a request's body to a file, and stops as soon as it is too large.
+    """Writes a request's body to a file.
 
     Raises:
         HTTPException: it is too large, too slow, or empty.
     """
-    too_large = HTTPException(413, f"expected at most {_megabytes(MAX_BYTES)}; one spoken letter is enough")
+    text = f"expected at most {MAX_BYTES >> 20} MB; one spoken letter is enough"
+    too_large = HTTPException(413, text, headers={"Connection": "close"})
     announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > MAX_BYTES:
+    if announced.isdecimal() and int(announced) > MAX_IGNORED:
         raise too_large
     size = 0
     try:
         with anyio.fail_after(UPLOAD_SECONDS), path.open("wb") as file:
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > MAX_BYTES:
+                if size <= MAX_BYTES:
+                    file.write(chunk)
+                elif size > MAX_IGNORED:
                     raise too_large
-                file.write(chunk)
     except TimeoutError as error:
         raise HTTPException(408, f"the upload took longer than {UPLOAD_SECONDS:g} s") from error
+    if size > MAX_BYTES:
+        raise too_large
     if not size:
         raise HTTPException(400, "the recording is empty; expected an audio file as the request's body")
 
