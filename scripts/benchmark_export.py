@@ -68,7 +68,9 @@ def _benchmark(arguments: argparse.Namespace) -> int:
     times = _latency(kinds, letters.take(torch.zeros(1, dtype=torch.int64)).waveforms)
 
     expected = found["pytorch"]
-    print(f"{len(letters)} letters of {arguments.manifest}, split {arguments.split}; one thread, ratios within this run")
+    print(
+        f"{len(letters)} letters of {arguments.manifest}, split {arguments.split}; one thread, ratios within this run"
+    )
     print("| | bytes | size / onnx | median time / PyTorch | accuracy | other letters | largest difference |")
     print("|---|---|---|---|---|---|---|")
     for kind, probabilities in found.items():

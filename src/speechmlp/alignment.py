@@ -128,4 +128,6 @@ class Aligned(nn.Module):
         tokens = weight @ log_mel  # [B, K, C]
         letter = (tokens if reference is None else weight @ reference)[:, :warped]
         deviation = letter.std((1, 2), keepdim=True)
-        return ((tokens - letter.mean(2, keepdim=True).mean(1, keepdim=True)) / (deviation + self.SPREAD)).transpose(1, 2)
+        return ((tokens - letter.mean(2, keepdim=True).mean(1, keepdim=True)) / (deviation + self.SPREAD)).transpose(
+            1, 2
+        )

@@ -41,8 +41,8 @@ def _export(arguments: argparse.Namespace) -> int:
     parity = export(checkpoint, name, arguments.format, output)
     print(f"Model: {source}, {checkpoint.model.num_parameters():,} parameters")
     print(
-        f"Against PyTorch on {parity.compared} odd waveforms: {parity.compared - parity.other_letters} letters the same, "
-        f"probabilities within {parity.difference:.1g}"
+        f"Against PyTorch on {parity.compared} odd waveforms: {parity.compared - parity.other_letters} letters the "
+        f"same, probabilities within {parity.difference:.1g}"
     )
     if parity.undecided:
         print(f"Not compared: {parity.undecided} more, on which PyTorch's own answer depends on how it rounds")

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -144,8 +143,8 @@ def require_onnx() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # The exporter tells of packages that it could use, the quantiser of steps that change nothing here, TorchScript that
-    # its days are counted.
+    # The exporter tells of packages that it could use, the quantiser of steps that change nothing here, and TorchScript
+    # that its days are counted.
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -261,7 +260,7 @@ class Parity:
 
     Attributes:
         compared: waveforms that were looked at.
-        undecided: waveforms beside those, on which PyTorch's own answer depends on how it rounds: float64 gives another.
+        undecided: waveforms beside those, on which PyTorch's own answer depends on how it rounds.
         difference: the largest of a probability; infinite where one is no number.
         other_letters: waveforms whose most probable letter is another.
     """
@@ -376,7 +375,9 @@ def odd_waveforms() -> Tensor:
         for place in (0, (NUM_SAMPLES - length) // 2, NUM_SAMPLES - length):  # at an edge, in the middle, at the other
             pitch = 90 * 1.15 ** len(odd) % 200 + 80
             harmonics = torch.arange(1, int(7000 / pitch))[:, None]
-            formants = sum(torch.exp(-(((harmonics * pitch - f) / 200) ** 2)) for f in (300 + 90 * number, 2000 - place / 20))
+            formants = sum(
+                torch.exp(-(((harmonics * pitch - f) / 200) ** 2)) for f in (300 + 90 * number, 2000 - place / 20)
+            )
             sound = (formants * torch.sin(2 * math.pi * pitch / SAMPLE_RATE * harmonics * time[:length])).sum(0)
             voice = 1e-3 * noise
             voice[place : place + length] += 0.3 * sound / sound.abs().amax()

@@ -34,7 +34,7 @@ from speechmlp.recognizer import Recognizer
 
 MAX_BYTES = 16 << 20
 MAX_IGNORED = 4 * MAX_BYTES
-"""Bytes of a body that is too large which are still read, because many clients hear no answer before they have sent all."""
+"""Bytes of a body that are read though it is too large: many clients hear no answer before they have sent all of it."""
 MAX_SECONDS = 60.0
 """Of a recording that holds one letter."""
 MAX_SAMPLES = int(MAX_SECONDS * 192_000)
@@ -126,9 +126,8 @@ def _require_short(path: Path) -> None:
 
 def loudness(mono: Tensor, bars: int) -> list[float]:
     """Returns the largest absolute sample in each of so many equal stretches of a waveform [T]."""
-    edges = torch.linspace(0, len(mono), bars + 1).round().long().tolist()
-    peaks = [float(mono[a : max(a + 1, b)].abs().max()) for a, b in zip(edges[:-1], edges[1:], strict=True) if a < len(mono)]
-    return [round(peak, 3) for peak in peaks]
+    peaks = torch.nn.functional.adaptive_max_pool1d(mono.abs()[None], bars)[0]
+    return [round(peak, 3) for peak in peaks.tolist()]
 
 
 def recognize(recognizer: Recognizer, path: Path, name: str, bars: int) -> dict[str, Any]:
@@ -181,7 +180,7 @@ class _Recognize:
         return JSONResponse(values, headers=HEADERS)
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _told(_request: Request, error: Exception) -> Response:
     """Returns an error as one line of JSON."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, HEADERS | dict(error.headers or {}))
@@ -212,7 +211,7 @@ def make_app(recognizer: Recognizer, model: str, hosts: Sequence[str], folder: P
         path = request.url.path
         return Response(contents[path], media_type=PAGE[path][1], headers=HEADERS)
 
-    async def tell(request: Request) -> Response:
+    async def tell(_request: Request) -> Response:
         return JSONResponse(about, headers=HEADERS)
 
     return Starlette(
