@@ -52,7 +52,7 @@ def _benchmark(arguments: argparse.Namespace) -> int:
 
     def pytorch(waveforms: Tensor) -> Tensor:
         with torch.inference_mode():
-            return (checkpoint.model(waveforms) / checkpoint.temperature).softmax(1)
+            return (checkpoint.model(waveforms) / checkpoint.temperature).softmax(1)  # type: ignore[no-any-return]
 
     kinds: dict[str, Predictor] = {"pytorch": pytorch}
     sizes = {}

@@ -6,12 +6,13 @@ Everything heard is synthetic, from a corpus of scripts/prepare_synthetic.py.
 
 import argparse
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import soundfile
 from playwright.sync_api import Browser, sync_playwright
 
 from speechmlp.errors import UserError, run_command
@@ -29,22 +30,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _padded(utterance: Utterance, path: Path) -> Path:
+    """Writes an utterance as somebody would record it, with quiet around; returns the recording."""
+    samples, rate = soundfile.read(utterance.path)
+    soundfile.write(path, np.pad(samples, rate // 4), rate)
+    return path
+
+
 def _speak(browser: Browser, url: str, utterances: list[Utterance], target: Path) -> None:
     """Spells the word on the page with recordings of one speaker who is understood, and takes its picture."""
     page = browser.new_page(viewport={"width": 640, "height": 800})
-    for speaker in sorted({utterance.speaker for utterance in utterances}):
-        spoken = {one.letter: one.path for one in utterances if one.speaker == speaker}
-        page.goto(url)
-        for letter in WORD:
-            page.set_input_files("#file", spoken[letter])
-            page.wait_for_function("() => /^(Heard|That)/.test(document.getElementById('status').textContent)")
-            page.evaluate("() => { document.getElementById('status').textContent = '' }")
-        if page.inner_text("#word") == WORD:
-            page.set_input_files("#file", spoken[WORD[-1]])
-            page.wait_for_function("() => /^Heard/.test(document.getElementById('status').textContent)")
-            page.click("#backspace")
-            page.screenshot(path=target, full_page=True)
-            return
+    with tempfile.TemporaryDirectory() as folder:
+        for speaker in sorted({utterance.speaker for utterance in utterances}):
+            spoken = {one.letter: one for one in utterances if one.speaker == speaker}
+            page.goto(url)
+            for letter in WORD:
+                page.evaluate("() => { document.getElementById('status').textContent = '' }")
+                page.set_input_files("#file", _padded(spoken[letter], Path(folder) / "letter.wav"))
+                page.wait_for_function("() => /^(Heard|That)/.test(document.getElementById('status').textContent)")
+            if page.inner_text("#word") == WORD:
+                page.screenshot(path=target, full_page=True)
+                return
     raise UserError(f"no speaker of the manifest's test split spells {WORD} so that the model understands")
 
 
@@ -59,7 +65,7 @@ def _serve(browser: Browser, arguments: argparse.Namespace, utterances: list[Utt
                 raise UserError("the page cannot be served; see above")
             _speak(browser, next(word for word in words if word.startswith("http")), utterances, target)
         finally:
-            server.send_signal(signal.SIGINT)
+            server.terminate()
 
 
 def _report(browser: Browser, arguments: argparse.Namespace, target: Path) -> None:

@@ -190,7 +190,7 @@ def test_every_kind_of_model(front_end: str, model: str, tmp_path: Path) -> None
         classifier.normalizer.set_statistics(torch.randn(channels), torch.rand(channels) + 0.5)
     waveforms = odd_waveforms()
     with torch.no_grad():
-        *_, output = (part for part in classifier.network.modules() if isinstance(part, torch.nn.Linear))
+        output = [part for part in classifier.network.modules() if isinstance(part, torch.nn.Linear)][-1]
         output.weight *= 3 / classifier(waveforms).std()  # answers as certain as those of a trained model
     checkpoint = Checkpoint(config, classifier, None, [], temperature=1.5)
     parity = export(checkpoint, "any", "onnx", tmp_path / "any.onnx")
@@ -221,7 +221,7 @@ def test_a_file_that_is_another_model_is_not_kept(
 def test_mistakes_end_in_one_line(spoken_checkpoint: Path, run_python: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "onnxscript.py").write_text("raise ImportError('not here', name='onnxscript')\n")
-    model = ["--checkpoint", spoken_checkpoint]
+    model = ["--checkpoint", str(spoken_checkpoint)]
     script = [*model, "--format", "torchscript"]
     mistakes = [
         (["--checkpoint", "absent.pt"], "absent.pt: no such checkpoint"),

@@ -158,7 +158,8 @@ def said(server: Server, letters: dict[str, Path], tmp_path_factory: pytest.Temp
     """A letter in a quiet room that the model recognises there, and the recording."""
     path = tmp_path_factory.mktemp("room") / "microphone.wav"
     for letter in reversed(letters):
-        room(*soundfile.read(letters[letter]), path)
+        samples, rate = soundfile.read(letters[letter])
+        room(samples, rate, path)
         found = post(f"{server.url}api/recognize", path.read_bytes())[1]
         if found["letter"] == letter and found["probability"] > 0.99:
             return letter, path

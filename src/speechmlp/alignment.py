@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechmlp.audio import NUM_SAMPLES
 from speechmlp.augment import Augment, uniform
 from speechmlp.config import AlignedConfig
 from speechmlp.endpoints import MIN_FRAMES, EnergyEndpoints, LearntEndpoints
@@ -55,7 +56,7 @@ class Aligned(nn.Module):
     def find(self, waveforms: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Returns log-mel energies [B, F, C] of waveforms [B, T], and start and end [B] in frames by each way."""
         # Means of means, and levels below the loudest cell, so that a runtime that adds one by one rounds little.
-        offset = waveforms.unflatten(1, (-1, self.spectrum.hop_length)).mean(2).mean(1, keepdim=True)
+        offset = waveforms.reshape(-1, 125, NUM_SAMPLES // 125).mean(2).mean(1, keepdim=True)
         log_mel = self.log_mel(self.spectrum(waveforms - offset))
         log_mel = log_mel - log_mel.amax((1, 2), keepdim=True)
         return log_mel, [find(log_mel) for find in (self.energy, self.learnt) if find is not None]

@@ -33,10 +33,11 @@ def _export(arguments: argparse.Namespace) -> int:
     require_torch()
     from speechmlp.portable import FORMATS, export
     from speechmlp.recognizer import WEIGHTS, load_recognizer
+    from speechmlp.runlog import model_name
 
     checkpoint = load_recognizer(arguments.checkpoint, "cpu").checkpoint
     source = Path(arguments.checkpoint or WEIGHTS)
-    name = source.resolve().parent.name if source.stem in ("best", "last") else source.stem
+    name = model_name(source)
     output = Path(arguments.output or f"{name}{FORMATS[arguments.format].suffix}")
     parity = export(checkpoint, name, arguments.format, output)
     print(f"Model: {source}, {checkpoint.model.num_parameters():,} parameters")

@@ -59,7 +59,7 @@ class PortableClassifier(nn.Module):
         readings = self.classifier.readings(waveforms)
         logits = self.classifier.network(self.classifier.normalizer(torch.cat(readings)))
         scores = logits.log_softmax(1).unflatten(0, (len(readings), -1)).mean(0)
-        return (scores / self.temperature).softmax(1)
+        return (scores / self.temperature).softmax(1)  # type: ignore[no-any-return]
 
 
 class ConvolvedSpectrum(nn.Module):
@@ -229,7 +229,7 @@ def write_torchscript(path: Path, checkpoint: Checkpoint, name: str) -> None:
     """
     with _quiet(), torch.inference_mode():
         traced = torch.jit.trace(PortableClassifier(checkpoint).eval(), odd_waveforms()[:3])  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, path, _extra_files={METADATA: json.dumps(describe(checkpoint, name))})  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, path, _extra_files={METADATA: json.dumps(describe(checkpoint, name))})
 
 
 def read_onnx(path: Path, threads: int = 0) -> Predictor:

@@ -3,6 +3,7 @@
 import argparse
 import ipaddress
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -73,6 +74,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         import torch
 
         from speechmlp.recognizer import WEIGHTS, load_recognizer
+        from speechmlp.runlog import model_name
         from speechmlp.web import make_app
 
         recognizer = load_recognizer(arguments.checkpoint, arguments.device)
@@ -90,7 +92,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             )
         with tempfile.TemporaryDirectory(prefix="speechmlp-") as folder:
             hosts = [*LOOPBACK, shown] if local else ["*"]
-            app = make_app(recognizer, str(arguments.checkpoint or WEIGHTS.name), hosts, Path(folder))
+            app = make_app(recognizer, model_name(Path(arguments.checkpoint or WEIGHTS)), hosts, Path(folder))
             config = uvicorn.Config(
                 app,
                 log_level="error",
@@ -101,6 +103,7 @@ def _serve(arguments: argparse.Namespace) -> int:
                 limit_concurrency=MAX_CONNECTIONS,
                 timeout_graceful_shutdown=5,
             )
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder above goes away then too
             listening.listen(MAX_CONNECTIONS)
             print(f"Say a letter at {url} (Ctrl-C ends)", flush=True)
             if not arguments.no_browser and _has_screen():
