@@ -23,8 +23,10 @@ WORD = "MIXER"
 
 
 def _parser() -> argparse.ArgumentParser:
+    here = Path.cwd()
+    shown = WEIGHTS.relative_to(here) if WEIGHTS.is_relative_to(here) else WEIGHTS  # pictures name no machine's folders
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", metavar="FILE", default=str(WEIGHTS), help="the model (that in the package)")
+    parser.add_argument("--checkpoint", metavar="FILE", default=str(shown), help="the model (%(default)s)")
     parser.add_argument("--manifest", metavar="FILE", default="data/synthetic/manifest.tsv", help="(%(default)s)")
     parser.add_argument("--output", metavar="FOLDER", default="docs/images", help="(%(default)s)")
     return parser
