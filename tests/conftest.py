@@ -66,6 +66,26 @@ def synthetic_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "manifest.tsv"
 
 
+@pytest.fixture(scope="session")
+def spoken_checkpoint(synthetic_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of the best kind that has learnt the synthetic corpus; returns its best.pt."""
+    folder = tmp_path_factory.mktemp("spoken")
+    smaller = [
+        "corpus.mix=[]",
+        "corpus.negatives=[]",
+        "corpus.learn=train",
+        "front_end.endpoint_width=16",
+        "front_end.endpoint_blocks=1",
+    ]
+    smaller += ["model.width=48", "model.blocks=2", "model.channel_hidden=96", "model.dropout=0", "augment=null"]
+    quick = ["epochs=10", "batch_size=32", "optimizer.lr=0.01", "keep=best", "mixup=0", "ema=0", "precision=float32"]
+    command = [sys.executable, "-m", "speechmlp.train", "--config", str(ROOT / "configs" / "an4_mixer.yaml")]
+    command += [*smaller, *(f"training.{value}" for value in quick)]
+    command += [f"corpus.manifest={synthetic_corpus}", "device=cpu", "output.name=letters"]
+    subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=300)
+    return folder / "runs" / "letters" / "best.pt"
+
+
 @pytest.fixture
 def run_python(tmp_path: Path) -> Run:
     """Runs `python ARGUMENTS...` as a real process in an empty folder."""

@@ -157,7 +157,7 @@ def test_evaluate_tells_what_is_missing(tone_corpus: Path, run_python: Run, tmp_
 def test_the_commands_are_listed_and_explain_themselves(run_python: Run) -> None:
     listing = run_python("-m", "speechmlp").stdout
     commands = re.findall(r"python -m (speechmlp\.\w+)", listing)
-    names = ("train", "evaluate", "predict", "audit", "record")
+    names = ("train", "evaluate", "predict", "serve", "export", "audit", "record")
     assert commands == [f"speechmlp.{name}" for name in names]
     for command in commands:
         result = run_python("-X", "importtime", "-m", command, "--help")

@@ -8,6 +8,8 @@ COMMANDS = {
     "train": "train a classifier from a config file",
     "evaluate": "report the accuracy of a trained classifier",
     "predict": "say which letters recordings hold",
+    "serve": "open a page where you say a letter",
+    "export": "write a model for ONNX Runtime or LibTorch",
     "audit": "check a corpus before training",
     "record": "record letters from the microphone",
 }

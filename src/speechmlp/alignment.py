@@ -9,7 +9,9 @@ Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands, `K` tokens.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from speechmlp.audio import NUM_SAMPLES
 from speechmlp.augment import Augment, uniform
 from speechmlp.config import AlignedConfig
 from speechmlp.endpoints import MIN_FRAMES, EnergyEndpoints, LearntEndpoints
@@ -53,7 +55,10 @@ class Aligned(nn.Module):
 
     def find(self, waveforms: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Returns log-mel energies [B, F, C] of waveforms [B, T], and start and end [B] in frames by each way."""
-        log_mel = self.log_mel(self.spectrum(waveforms - waveforms.mean(1, keepdim=True)))
+        # Means of means, and levels below the loudest cell, so that a runtime that adds one by one rounds little.
+        offset = waveforms.reshape(-1, 125, NUM_SAMPLES // 125).mean(2).mean(1, keepdim=True)
+        log_mel = self.log_mel(self.spectrum(waveforms - offset))
+        log_mel = log_mel - log_mel.amax((1, 2), keepdim=True)
         return log_mel, [find(log_mel) for find in (self.energy, self.learnt) if find is not None]
 
     def forward(self, waveforms: Tensor) -> list[Tensor]:
@@ -113,8 +118,8 @@ class Aligned(nn.Module):
             ],
             dim=1,
         )  # [B, K]
-        widths = torch.ones_like(positions)
-        widths[:, :warped] = (length / warped).clamp_min(1)
+        apart = (length / warped).clamp_min(1).expand(-1, warped)
+        widths = F.pad(apart, (0, onset + offset), value=1.0)  # [B, K]
         # Linear interpolation as one matrix product; where tokens are further apart than frames, a triangle as wide as
         # their distance averages what lies between.
         last = log_mel.shape[1] - 1
@@ -124,4 +129,6 @@ class Aligned(nn.Module):
         tokens = weight @ log_mel  # [B, K, C]
         letter = (tokens if reference is None else weight @ reference)[:, :warped]
         deviation = letter.std((1, 2), keepdim=True)
-        return ((tokens - letter.mean((1, 2), keepdim=True)) / (deviation + self.SPREAD)).transpose(1, 2)
+        return ((tokens - letter.mean(2, keepdim=True).mean(1, keepdim=True)) / (deviation + self.SPREAD)).transpose(
+            1, 2
+        )

@@ -39,7 +39,7 @@ class EnergyEndpoints(nn.Module):
         quiet = log_mel.logsumexp(2).argsort(dim=1)[:, : self.QUIET_FRAMES]
         noise = power.gather(1, quiet[..., None].expand(-1, -1, power.shape[2])).mean(1, keepdim=True)
         smooth = F.avg_pool1d(power.transpose(1, 2), 3, 1, 1, count_include_pad=False).transpose(1, 2)
-        level = (smooth / noise).log().clamp_min(0).reshape(len(power), frames, 4, -1).mean(3)  # [B, F, 4]
+        level = (smooth / noise).log().clamp_min(0).reshape(-1, frames, 4, power.shape[2] // 4).mean(3)  # [B, F, 4]
         activity = 0.5 * level.mean(2) + 0.5 * level.amax(2)
         background = activity.sort(dim=1).values[:, frames // 4 - 1, None]  # kthvalue is not deterministic on CUDA
         activity = (activity - 1.25 * background - 0.1).clamp_min(0)
@@ -92,8 +92,9 @@ class LearntEndpoints(nn.Module):
 
     def logits(self, log_mel: Tensor) -> Tensor:
         """Returns logits [B, F, 2] for the start and the end being at each frame."""
-        centred = log_mel - log_mel.mean((1, 2), keepdim=True)
-        scaled = centred / (centred.square().mean((1, 2), keepdim=True).sqrt() + 0.3)
+        # Means of means, here and in the front end, because many a runtime adds one by one and rounds each time.
+        centred = log_mel - log_mel.mean(2, keepdim=True).mean(1, keepdim=True)
+        scaled = centred / (centred.square().mean(2, keepdim=True).mean(1, keepdim=True).sqrt() + 0.3)
         embedded = self.embed(scaled.transpose(0, 1)) + self.position[:, None]  # [F, B, W]
         return self.output(self.blocks(embedded)).transpose(0, 1)  # type: ignore[no-any-return]
 

@@ -171,6 +171,9 @@ class Normalizer(nn.Module):
         if self.kind == "corpus":
             return (features - self.mean) / self.std
         basis = features if reference is None else reference
+        # Levels below the loudest: a mean of equal numbers is seldom that number, and silence has to become zeros.
+        peak = basis.amax(dim=(1, 2), keepdim=True)
+        features, basis = features - peak, basis - peak
         mean = basis.mean(dim=2, keepdim=True)
         deviation = (basis - mean).square().mean(dim=(1, 2), keepdim=True).sqrt()
         return (features - mean) / (deviation + self.EPSILON)

@@ -81,3 +81,8 @@ def newest_checkpoint(folder: str | Path) -> Path:
             "configs/quickstart.yaml) or name a checkpoint with --checkpoint FILE"
         )
     return found[-1]
+
+
+def model_name(checkpoint: Path) -> str:
+    """Returns how to call the model of a checkpoint: after its run, or after a file that has a name of its own."""
+    return checkpoint.resolve().parent.name if checkpoint.name in (BEST, LAST) else checkpoint.stem
