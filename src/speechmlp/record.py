@@ -66,7 +66,7 @@ def _record(sound: Any, device: str | int | None, seconds: float) -> "tuple[Tens
     return torch.from_numpy(samples.T.astype("float32") / 32768), rate
 
 
-def _problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
+def find_problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
     """Returns what is wrong with a take, and what to do about it."""
     from speechmlp.soundcheck import faults, measure
 
@@ -121,7 +121,7 @@ def _session(arguments: argparse.Namespace, sound: Any, device: str | int | None
             if answer in ("q", "s"):
                 break
             waveform, rate = _record(sound, device, arguments.seconds)
-            problems = _problems(waveform, rate)
+            problems = find_problems(waveform, rate)
             for _, advice in problems:
                 print(f"    {advice}")
             if not any(kind in AGAIN for kind, _ in problems):
