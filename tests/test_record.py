@@ -104,7 +104,8 @@ def test_poor_takes_are_told_said_again_and_not_kept(
         (spoken(first=0.65), ["late"]),
         (spoken()[5000:], ["early"]),
         (spoken(level=0.008), ["quiet"]),
-        (spoken(level=0.001), ["noisy", "quiet"]),
+        (spoken(level=0.0015), ["noisy", "quiet"]),
+        (spoken(level=0.001), ["silent"]),
     ],
 )
 def test_level_and_edges_are_checked(heard: np.ndarray, kinds: list[str]) -> None:

@@ -81,13 +81,14 @@ def find_problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
         "low_rate": "the microphone records at less than 16 kHz",
     }
     found = [(kind, f"{advice[kind]} ({detail})") for kind, detail in faults(sound) if kind in advice]
-    if not any(kind == "silent" for kind, _ in found):
+    kinds = [kind for kind, _ in found]
+    if "silent" not in kinds and sound.level < LOW:
+        found.append(("quiet", f"quiet, {sound.level:.0f} dBFS; come closer or turn the gain up"))
+    elif "silent" not in kinds and "noisy" not in kinds:  # where the noise is near, an edge says nothing
         if sound.start > EDGE:
             found.append(("early", "it had begun before the recording; wait for a moment after Enter"))
         if sound.end > EDGE:
             found.append(("late", "it was cut at the end; speak sooner, or use --seconds"))
-        if sound.level < LOW:
-            found.append(("quiet", f"quiet, {sound.level:.0f} dBFS; come closer or turn the gain up"))
     return found
 
 
