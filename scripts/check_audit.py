@@ -63,6 +63,13 @@ def _noisy(samples: Samples) -> Samples:
     return noisy
 
 
+def _cut(samples: Samples, at_end: bool) -> Samples:
+    """Returns what is left when everything before, or after, the loudest place is cut off."""
+    ordered = samples[::-1] if at_end else samples
+    kept = ordered[max(0, int(np.argmax(np.convolve(np.square(ordered), np.ones(160), "same"))) - 80) :]
+    return kept[::-1] if at_end else kept
+
+
 def _later(samples: Samples) -> Samples:
     return np.concatenate([np.zeros(320, np.float32), samples])  # by 20 ms
 
@@ -78,6 +85,8 @@ DAMAGES: dict[str, Callable[[Samples], Samples]] = {
     "loudness": lambda x: 0.03 * x,
     "noisy": _noisy,
 }
+RELATIVE = ("cut_start", "cut_end", "loudness")
+"""Kinds whose thresholds depend on the other recordings."""
 COPIES = {
     "same_across": (lambda x: x, "test", False),
     "near_across": (lambda x: 0.5 * _later(x), "test", False),
@@ -152,19 +161,16 @@ class Planter:
         for kind, reverse in (("cut_start", False), ("cut_end", True)):
 
             def fits(samples: Samples, least: float, reverse: bool = reverse) -> bool:
-                levels = [np.square(part).mean() for part in np.array_split(samples, len(samples) // 160)]
-                levels = levels[::-1] if reverse else levels
-                share = int(np.argmax(levels)) / len(levels)
-                left = (1 - share) * len(samples) / SAMPLE_RATE
-                return least < share < 0.75 and left > 0.1 and levels[0] < 0.01 * max(levels)
+                kept = _cut(samples, reverse)
+                edge = samples[-160:] if reverse else samples[:160]
+                quiet = np.square(edge).mean() < 0.01 * np.square(kept).mean()
+                return bool(quiet and 0.1 < len(kept) / SAMPLE_RATE < (1 - least) * len(samples) / SAMPLE_RATE)
 
             try:
                 place, samples = self.take(partial(fits, least=0.55))
             except UserError:  # with room at the edges, less is enough
                 place, samples = self.take(partial(fits, least=0.25))
-            ordered = samples[::-1] if reverse else samples
-            kept = ordered[np.argmax(np.convolve(np.square(ordered), np.ones(160), "same")) - 80 :]
-            self.put(kind, place, self.write(kind, kept[::-1] if reverse else kept))
+            self.put(kind, place, self.write(kind, _cut(samples, reverse)))
 
     def copies(self) -> None:
         """Plants recordings that are there twice: by another speaker's name or letter, exactly or almost."""
@@ -233,10 +239,15 @@ def _check(arguments: argparse.Namespace) -> int:
     missed += [kind for kind, part in lines.planted.items() if part not in found_lines.get(kind, "")]
     invented = sorted((kind, path) for kind, path in found - known if recordings.planted.get(kind) != path)
     invented += [(kind, "") for kind in found_lines if kind not in lines.planted and (kind, "") not in known]
+    # One more odd recording of a letter moves what is usual for it, and with it recordings at the very threshold.
+    moved = [one for one in invented if one[0] in RELATIVE and one[1] not in recordings.planted.values()]
+    invented = [one for one in invented if one not in moved]
     planted = {**recordings.planted, **lines.planted}
     print(f"Planted: {len(planted)} kinds of faults, one each; found: {len(planted) - len(missed)}")
     for kind in missed:
         print(f"  missed: {kind}")
+    for kind, path in moved:
+        print(f"  at the threshold, not planted: {kind} {path}")
     for kind, path in invented:
         print(f"  invented: {kind} {path}")
     return 1 if missed or invented else 0

@@ -177,7 +177,7 @@ def _check_edges(
                 continue
             if place not in unclear:
                 usual = -of_letter[letter]
-                detail = f"the {edge} is {-level:.0f} dB under the loudest, with other {letter} {usual:.0f} dB"
+                detail = f"the {edge} is {abs(level):.0f} dB under the loudest, with other {letter} {usual:.0f} dB"
                 details[kind].append((place, detail))
         if tight:
             said.append(f"the median {edge} is {-median:.0f} dB under the loudest")
