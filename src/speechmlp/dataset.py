@@ -121,7 +121,7 @@ class SpokenLetters(Dataset[Item]):
 class DeviceCorpus:
     """Utterances on their device, from which batches are taken; several corpora can be joined without copying."""
 
-    HELD = 1 << 27
+    HELD = 1 << 25
     """Bytes that are read of memory-mapped corpora before they are given back to the system."""
 
     def __init__(
