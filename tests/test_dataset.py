@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from speechmlp.config import CorpusConfig
 from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters, num_batches
 from speechmlp.errors import UserError
-from speechmlp.manifest import read_manifest, write_manifest
+from speechmlp.manifest import Split, read_manifest, write_manifest
+from speechmlp.packing import PackedCorpus, open_packed
 
 CPU = torch.device("cpu")
 
@@ -109,3 +111,22 @@ def test_on_cuda_the_batches_are_the_same(letters: SpokenLetters) -> None:
     here, there = letters.to(CPU).take(positions), letters.to(torch.device("cuda")).take(positions.cuda())
     assert torch.equal(here.waveforms, there.waveforms.cpu())
     assert torch.equal(here.labels, there.labels.cpu())
+
+
+def test_memory_is_given_back_while_a_large_corpus_is_read(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = open_packed(CorpusConfig(manifest=str(tone_corpus), cache=str(tone_corpus.parent / "cache")))
+    before = [batch.waveforms for batch in SpokenLetters(packed, "train").to(CPU).batches(16)]
+    released: list[PackedCorpus] = []
+    release = PackedCorpus.release
+
+    def count(corpus: PackedCorpus) -> None:
+        released.append(corpus)
+        release(corpus)
+
+    monkeypatch.setattr(PackedCorpus, "release", count)
+    monkeypatch.setattr(DeviceCorpus, "HELD", 1_000_000)
+    splits: tuple[Split, ...] = ("train", "valid")
+    corpora = [SpokenLetters(packed, split).to(CPU) for split in splits]
+    after = [batch.waveforms for batch in DeviceCorpus.join(corpora).batches(16)]
+    assert len(released) >= 4  # two corpora, each time that 1 MB has been read
+    assert all(torch.equal(one, other) for one, other in zip(before[:-1], after, strict=False))

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from speechmlp.corpora.folder import assign_splits, read_folder, read_source
+from speechmlp.corpora.folder import assign_splits, read_folder, read_source, warning_of
 from speechmlp.errors import UserError
-from speechmlp.manifest import read_manifest
+from speechmlp.manifest import SPLITS, read_manifest
 from tests.conftest import ROOT, Run, tone
 
 
@@ -40,6 +40,27 @@ def test_the_command_writes_a_manifest_with_splits_by_speaker(folder: Path, run_
     for wrong in (["--output", "out.csv"], ["--output", "o.tsv", "--valid", "0.9", "--test", "0.1"]):
         refused = run_python(script, "--source", folder, *wrong)
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+
+
+def test_a_tab_in_a_name_ends_in_one_line(folder: Path, run_python: Run, tmp_path: Path) -> None:
+    (folder / "a" / "anna_nohash_0.wav").rename(folder / "a" / "an\tna_nohash_0.wav")
+    result = run_python(ROOT / "scripts" / "prepare_folder.py", "--source", folder, "--output", "out/manifest.tsv")
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert "expected a name without tabs and line breaks; rename it" in result.stderr
+    assert not (tmp_path / "out" / "manifest.tsv").exists()
+
+
+def test_one_or_two_speakers_are_split_by_file(tmp_path: Path) -> None:
+    for letter in "abc":
+        (tmp_path / letter).mkdir()
+        for number in range(10):
+            (tmp_path / letter / f"anna_nohash_{number}.wav").touch()
+    utterances, by_speaker = assign_splits(read_source(tmp_path), 0.2, 0.2)
+    assert not by_speaker
+    assert {(u.split, u.letter) for u in utterances} == {(split, le) for split in SPLITS for le in "ABC"}
+    warning = warning_of(utterances, by_speaker)
+    assert warning is not None
+    assert "corpus.shared_speakers=true" in warning
 
 
 def test_unknown_speakers_are_split_by_file(tmp_path: Path) -> None:

@@ -43,7 +43,6 @@ def _drawing(waveform: Tensor, description: str) -> str:
     plot = load_pyplot()
     figure, (upper, lower) = plot.subplots(2, figsize=(3.4, 2.6), layout="constrained", height_ratios=(1, 2))
     upper.plot(np.arange(len(waveform)) / SAMPLE_RATE, waveform.numpy(), linewidth=0.5, color="#4878a8")
-    upper.set_ylim(-1, 1)
     upper.margins(x=0)
     log_mel = LogMel(LogMelConfig())(fit_one_second(waveform)[0][None])[0]  # [C, F]
     lower.imshow(log_mel.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, 1, 0, len(log_mel)))
@@ -70,7 +69,7 @@ def _section(found: Finding, utterances: Mapping[str, Utterance]) -> str:
     kind = KINDS[found.kind]
     parts = [
         f'<h2 id="{found.kind}">{html.escape(found.severity.capitalize())}: {html.escape(kind.title)}</h2>',
-        f"<p>{html.escape(found.message)}. To do: {html.escape(kind.advice)}.</p>",
+        f"<p>{html.escape(found.message)}</p><p>To do: {html.escape(kind.advice)}.</p>",
     ]
     if found.items and found.kind != "unknown_speaker":
         cards = "".join(_card(item.letter, item, item.detail, utterances) for item in found.items[:EXAMPLES])

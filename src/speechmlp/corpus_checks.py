@@ -8,7 +8,7 @@ import numpy as np
 from speechmlp.findings import KINDS, SEVERITIES, Finding, Item, Spread
 from speechmlp.labels import LETTERS
 from speechmlp.manifest import SPLITS, UNKNOWN_SPEAKER, Utterance, shared_speakers
-from speechmlp.soundcheck import SILENT, Sound, faults
+from speechmlp.soundcheck import CANCELLED, SILENT, Sound, faults
 
 Details = Sequence[tuple[int, str]]
 """Positions of utterances, and what is to be said of each."""
@@ -137,7 +137,7 @@ def check_sounds(utterances: Sequence[Utterance], sounds: Mapping[int, Sound]) -
     for place, sound in sounds.items():
         for kind, detail in faults(sound):
             details[kind].append((place, detail))
-    audible = {place: sound for place, sound in sounds.items() if sound.level >= SILENT}
+    audible = {place: s for place, s in sounds.items() if s.level >= SILENT and s.cancelled >= CANCELLED}
     if len(audible) >= ENOUGH:
         levels = np.array([sound.level for sound in audible.values()])
         median = float(np.median(levels))
@@ -159,6 +159,8 @@ def _check_edges(
     if len(sounds) < ENOUGH:
         return ""
     said = []
+    # In noise, or in a moment of sound, an edge says nothing.
+    unclear = {place for kind in ("noisy", "short") for place, _ in details.get(kind, ())}
     lengths = _by_letter(utterances, {place: sound.seconds for place, sound in sounds.items()})
     for edge, kind in (("start", "cut_start"), ("end", "cut_end")):
         levels = {place: float(getattr(sound, edge)) for place, sound in sounds.items()}
@@ -173,9 +175,9 @@ def _check_edges(
                     continue
             elif level <= EDGE:
                 continue
-            if not any(place == other for other, _ in details.get("short", ())):
+            if place not in unclear:
                 usual = -of_letter[letter]
-                detail = f"the {edge} is {-level:.0f} dB under the loudest, with other {letter} {usual:.0f} dB"
+                detail = f"the {edge} is {abs(level):.0f} dB under the loudest, with other {letter} {usual:.0f} dB"
                 details[kind].append((place, detail))
         if tight:
             said.append(f"the median {edge} is {-median:.0f} dB under the loudest")

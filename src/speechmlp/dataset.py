@@ -149,7 +149,7 @@ def load_negatives(
 class DeviceCorpus:
     """Utterances on their device, from which batches are taken; several corpora can be joined without copying."""
 
-    HELD = 1 << 27
+    HELD = 1 << 25
     """Bytes that are read of memory-mapped corpora before they are given back to the system."""
 
     def __init__(

@@ -83,7 +83,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from speechmlp.engine import predict, select_device
     from speechmlp.groups import find_groups
     from speechmlp.html_report import find_examples, render_report
-    from speechmlp.manifest import Split
+    from speechmlp.manifest import Split, shared_speakers
     from speechmlp.metrics import find_mistakes, score, score_rejection
     from speechmlp.packing import open_packed
     from speechmlp.pictures import load_pyplot
@@ -156,6 +156,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     epoch = next((record.epoch for record in reversed(checkpoint.history) if record.best), len(checkpoint.history))
     print(f"Checkpoint: {path}{'' if arguments.checkpoint else ' (the newest run)'}, epoch {epoch}")
     print(f"Corpus: {config.corpus.manifest}, {f'split {split}' if split else 'every utterance (it has no splits)'}")
+    if shared := shared_speakers(packed.utterances):
+        print(f"Known voices: {len(shared)} speakers are in several splits, so this says little about new ones")
     if arguments.condition != "clean":
         print(f"Condition: {arguments.condition}")
     for problem in packed.skipped:

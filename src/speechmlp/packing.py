@@ -31,6 +31,8 @@ from speechmlp.manifest import Utterance, read_manifest
 FORMAT = 1
 """Raised whenever decoding or the layout changes, so that older packs are made anew."""
 FULL_SCALE = 32768.0
+LARGE = 1 << 29
+"""Bytes of a decoded corpus that may stay in memory: 512 MB, 16,000 utterances."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ class PackedCorpus:
     mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
 
     def release(self) -> None:
-        """Gives memory that reading `waveforms` took back to the system; what is read again comes from the file."""
-        if self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        """Gives memory that reading a large corpus took back to the system; what is read again comes from the file."""
+        large = self.waveforms.nbytes > LARGE
+        if large and self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
 

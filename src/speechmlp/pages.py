@@ -18,7 +18,8 @@ from speechmlp.pictures import load_pyplot
 STYLE = """
 :root { color-scheme: light dark; --line: #8886 }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem }
-h1 { line-height: 1.2 } h2 { margin-top: 2.5rem } h1, h2, h3, p, li, td, th { overflow-wrap: anywhere }
+h1 { line-height: 1.2 } h2 { margin-top: 2.5rem }
+h1, h2, h3, p, li { overflow-wrap: anywhere } td { overflow-wrap: break-word }
 table { border-collapse: collapse } th, td { text-align: left; padding: .25rem .75rem .25rem 0 }
 th, td { border-bottom: 1px solid var(--line) }
 td.number { font-variant-numeric: tabular-nums; text-align: right }

@@ -56,7 +56,7 @@ def _record(sound: Any, device: str | int | None, seconds: float) -> "tuple[Tens
     return torch.from_numpy(samples.T.astype("float32") / 32768), rate
 
 
-def _problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
+def find_problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
     """Returns what is wrong with a take, and what to do about it."""
     from speechmlp.soundcheck import faults, measure
 
@@ -71,13 +71,14 @@ def _problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
         "low_rate": "the microphone records at less than 16 kHz",
     }
     found = [(kind, f"{advice[kind]} ({detail})") for kind, detail in faults(sound) if kind in advice]
-    if not any(kind == "silent" for kind, _ in found):
+    kinds = [kind for kind, _ in found]
+    if "silent" not in kinds and sound.level < LOW:
+        found.append(("quiet", f"quiet, {sound.level:.0f} dBFS; come closer or turn the gain up"))
+    elif "silent" not in kinds and "noisy" not in kinds:  # where the noise is near, an edge says nothing
         if sound.start > EDGE:
             found.append(("early", "it had begun before the recording; wait for a moment after Enter"))
         if sound.end > EDGE:
             found.append(("late", "it was cut at the end; speak sooner, or use --seconds"))
-        if sound.level < LOW:
-            found.append(("quiet", f"quiet, {sound.level:.0f} dBFS; come closer or turn the gain up"))
     return found
 
 
@@ -111,7 +112,7 @@ def _session(arguments: argparse.Namespace, sound: Any, device: str | int | None
             if answer in ("q", "s"):
                 break
             waveform, rate = _record(sound, device, arguments.seconds)
-            problems = _problems(waveform, rate)
+            problems = find_problems(waveform, rate)
             for _, advice in problems:
                 print(f"    {advice}")
             if not any(kind in AGAIN for kind, _ in problems):
