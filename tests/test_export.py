@@ -161,7 +161,7 @@ def test_files_say_what_they_are_and_nothing_of_this_machine(files: dict[str, Pa
         torch.jit.load(files["torchscript"], _extra_files=extra)  # type: ignore[no-untyped-call]
     named = {prop.key: prop.value for prop in onnx.load(files["onnx"]).metadata_props}
     assert json.loads(extra[METADATA]) == named
-    assert files["int8"].stat().st_size < 0.6 * files["onnx"].stat().st_size
+    assert files["int8"].stat().st_size < 0.9 * files["onnx"].stat().st_size
 
 
 def test_what_is_no_number_stays_none_and_alone(files: dict[str, Path]) -> None:
