@@ -261,7 +261,7 @@ class Parity:
     Attributes:
         compared: waveforms that were looked at.
         undecided: waveforms beside those, on which PyTorch's own answer depends on how it rounds.
-        difference: the largest of a probability; infinite where one is no number.
+        difference: the largest of a probability; infinite where one is no number, or none could be compared.
         other_letters: waveforms whose most probable letter is another.
     """
 
@@ -279,7 +279,7 @@ def compare(checkpoint: Checkpoint, predictor: Predictor, waveforms: Tensor) -> 
     exact = PortableClassifier(checkpoint).double()(waveforms.double())
     decided = (expected - exact).abs().amax(1) <= UNDECIDED
     found = predictor(waveforms)
-    difference = (found - expected)[decided].abs().nan_to_num(math.inf).amax().item()
+    difference = (found - expected)[decided].abs().nan_to_num(math.inf).amax().item() if decided.any() else math.inf
     other = (found.argmax(1) != expected.argmax(1))[decided].sum().item()
     return Parity(int(decided.sum()), int((~decided).sum()), difference, int(other))
 
