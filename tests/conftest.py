@@ -1,8 +1,9 @@
 """Shared fixtures: generated recordings, a synthetic corpus spoken once a session, real ones where they are at hand."""
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 import torch
 from numpy.typing import NDArray
+from playwright.sync_api import Browser, sync_playwright
 
 from speechmlp.corpora.synthetic import prepare_synthetic
 from speechmlp.labels import LETTERS
@@ -19,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_RECORDINGS = ROOT.parent / "shared" / "data"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
@@ -33,6 +37,17 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 def real_recordings() -> Path:
     """The folder of real corpora; tests that use it carry the marker `corpus`."""
     return REAL_RECORDINGS
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, without a window."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 def tone(hertz: float, seconds: float, rate: int = 16_000, level: float = 0.5) -> NDArray[np.float32]:

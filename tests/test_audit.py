@@ -3,14 +3,12 @@
 import itertools
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from speechmlp.audit import main
 from speechmlp.config import CorpusConfig
@@ -23,7 +21,6 @@ from speechmlp.quick_check import quick_check
 from speechmlp.report import format_audit
 from tests.conftest import ROOT, Run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AUDIT = ["-m", "speechmlp.audit", "--manifest"]
 
 
@@ -61,16 +58,6 @@ def clean_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             utterances.append(Utterance(path, letter, f"s{speaker:02}", split))  # type: ignore[arg-type]
     write_manifest(folder / "manifest.tsv", utterances)
     return folder / "manifest.tsv"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def test_every_planted_fault_is_found_and_none_is_invented(clean_corpus: Path, run_python: Run) -> None:

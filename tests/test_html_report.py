@@ -3,30 +3,17 @@
 import itertools
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from speechmlp.corpora.noises import prepare_noises
 from speechmlp.listening import SWEEPS
 from speechmlp.scores import Evaluation
 from tests.conftest import ROOT, Run
 
-CHROMIUM = shutil.which("chromium")
 EVALUATE = ["-m", "speechmlp.evaluate"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

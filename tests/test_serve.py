@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,9 +25,8 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from speechmlp.manifest import read_manifest
 from speechmlp.recognizer import WEIGHTS, load_recognizer
-from tests.conftest import Run
+from tests.conftest import CHROMIUM, Run
 
-CHROMIUM = shutil.which("chromium")
 COMMAND = [sys.executable, "-m", "speechmlp.serve", "--no-browser"]
 SPY = """
 import sys

@@ -54,9 +54,9 @@ def test_the_search_finds_the_best_row(speller: Speller, seed: int) -> None:
 
 def test_recordings_without_letters_have_none(speller: Speller) -> None:
     for wave in (np.zeros(16_000), np.zeros(1), np.random.default_rng(0).normal(0, 1e-3, 30_000)):
-        found = speller(wave, 16_000)
-        assert found.text == ""
-        assert WordList(["AB", "C"]).rank(found.lattice)[0][0] == "C"
+        assert speller(wave, 16_000).text == ""
+    nothing = speller(np.zeros(1), 16_000).lattice
+    assert WordList(["AB", "C"]).rank(nothing)[0][0] == "C"  # fewer letters that nobody said
 
 
 def test_edit_distances() -> None:
