@@ -47,8 +47,8 @@ def require_torch() -> None:
 def keep_freed_memory() -> bool:
     """Keeps memory that tensors give back for those that follow, and returns whether that could be arranged.
 
-    glibc returns large blocks to the system and asks for them again, zeroed page by page: a sixth of a training step on
-    a CPU. Elsewhere nothing is changed.
+    glibc returns large blocks to the system and asks for them again, zeroed page by page: a noticeable part of a
+    training step on a CPU. Elsewhere nothing is changed.
     """
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # of mallopt(3)
     settings = {mmap_threshold: 32 << 20, trim_threshold: 1 << 30, top_pad: 64 << 20}  # the first is glibc's largest
