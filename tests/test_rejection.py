@@ -59,6 +59,11 @@ def test_a_model_learns_to_decline_noise(gate: str, tone_corpus: Path, run_pytho
     assert evaluation.rejection.roc_area > 0.8  # beeps among the noises are tones too
     assert f"Declined under a probability of {best.reject_below:.3f}: " in evaluated.stdout
     assert evaluation.scores.num_utterances == 26  # noises are not among the letters
+    noisy = run_python("-m", "speechmlp.evaluate", "--condition", "babble_0db", "--json", "noisy.json")
+    assert noisy.returncode == 0, noisy.stderr
+    heard = Evaluation.model_validate_json((tmp_path / "noisy.json").read_text()).rejection
+    assert heard is not None
+    assert heard.roc_area != evaluation.rejection.roc_area  # in the same condition as the letters
     none = run_python("-m", "speechmlp.evaluate", "--negatives", "--json", "none.json")
     assert none.returncode == 0, none.stderr
     assert Evaluation.model_validate_json((tmp_path / "none.json").read_text()).rejection is None
@@ -71,5 +76,9 @@ def test_kinds_are_the_first_folders_and_letters_are_refused(tone_corpus: Path, 
     assert len(parts[0]) == len(kinds)
     assert kinds[:4] == ["silence", "silence", "silence", "coloured"]
     assert set(parts[0].labels.tolist()) == {26}
+    with pytest.raises(
+        UserError, match=r"absent\.tsv: no such manifest of recordings without a letter.*prepare_noises"
+    ):
+        load_negatives(corpus, [str(tmp_path / "absent.tsv")], None)
     with pytest.raises(UserError, match="expected '-' as the letter of what is none, found 'A'"):
         load_negatives(corpus, [str(tone_corpus)], None)

@@ -135,7 +135,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     rejection = None
     if manifests:
         negatives, kinds = load_negatives(config.corpus, manifests, split)
-        others = torch.cat([predict(model, part.to(device))[0] for part in negatives])
+        others = torch.cat([predict(model, part.heard(arguments.condition, device))[0] for part in negatives])
         rejection = score_rejection(logits, others, kinds, checkpoint.reject_below, temperature)
     mistakes = find_mistakes(logits, labels, speakers, ids, temperature)
     groups = find_groups(utterances.utterances, utterances.lengths, utterances.power())

@@ -140,6 +140,11 @@ def read_manifest(path: str | Path, letters: bool = True, allow_shared: bool = F
             except ValueError as error:
                 problems.append(f"{path}:{number}: {error}")
     except FileNotFoundError as error:
+        if not letters:
+            raise UserError(
+                f"{path}: no such manifest of recordings without a letter; make it with scripts/prepare_an4.py or "
+                "scripts/prepare_noises.py, or leave it out: corpus.negatives=[], and evaluate with --negatives alone"
+            ) from error
         raise UserError(
             f"{path}: no such manifest; make one with scripts/prepare_synthetic.py, scripts/prepare_an4.py or "
             "scripts/prepare_folder.py, or name another with corpus.manifest=FILE"
