@@ -14,8 +14,9 @@ from torch import Tensor
 from speechmlp.dataset import SpokenLetters
 from speechmlp.engine import EVALUATION_BATCH
 from speechmlp.errors import run_command
+from speechmlp.export_formats import FORMATS, export
 from speechmlp.packing import open_packed
-from speechmlp.portable import FORMATS, Predictor, export
+from speechmlp.portable import Predictor
 from speechmlp.recognizer import load_recognizer
 
 ROUNDS = 15

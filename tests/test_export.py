@@ -19,19 +19,12 @@ from speechmlp.config import CorpusConfig
 from speechmlp.config_file import load_config
 from speechmlp.dataset import SpokenLetters
 from speechmlp.errors import UserError
+from speechmlp.export_formats import FORMATS, METADATA, export, write_torchscript
 from speechmlp.frontends import LogMel, MelSpectrum
 from speechmlp.labels import LETTERS
 from speechmlp.models import SpeechClassifier
 from speechmlp.packing import open_packed
-from speechmlp.portable import (
-    FORMATS,
-    METADATA,
-    ConvolvedSpectrum,
-    compare,
-    export,
-    odd_waveforms,
-    write_torchscript,
-)
+from speechmlp.portable import ConvolvedSpectrum, compare, odd_waveforms
 from tests.conftest import Run
 
 COMMAND = ["-m", "speechmlp.export"]

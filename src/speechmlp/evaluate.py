@@ -82,7 +82,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from speechmlp.dataset import SpokenLetters, load_negatives
     from speechmlp.engine import predict, select_device
     from speechmlp.groups import find_groups
-    from speechmlp.html_report import find_examples, render_report
+    from speechmlp.html_examples import find_examples
+    from speechmlp.html_report import render_report
     from speechmlp.manifest import Split, shared_speakers
     from speechmlp.metrics import find_mistakes, score, score_rejection
     from speechmlp.packing import open_packed

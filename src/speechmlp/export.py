@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _export(arguments: argparse.Namespace) -> int:
     require_torch()
-    from speechmlp.portable import FORMATS, export
+    from speechmlp.export_formats import FORMATS, export
     from speechmlp.recognizer import WEIGHTS, load_recognizer
     from speechmlp.runlog import model_name
 
