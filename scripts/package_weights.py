@@ -38,6 +38,7 @@ NAMES = {
     "an4": "CMU AN4 (BSD-like)",
     "synthetic": "eSpeak NG's voices",
     "voices": "natural synthetic voices under free licences",
+    "kokoro": "letters spelled by Kokoro-82M (Apache-2.0)",
 }
 """Corpus -> what the card calls it."""
 LARGEST = 4_000_000
