@@ -27,8 +27,8 @@ from speechmlp.bootstrap import SpeakerBootstrap
 from speechmlp.corpora.an4 import Recording, read_samples, read_tree
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS
-from speechmlp.runlog import write_text
 from speechmlp.spelling import Candidates, Speller, fingerprints, load_speller
+from speechmlp.whole_file import write_text
 from speechmlp.words import WordList
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,10 +25,10 @@ from speechmlp.errors import UserError, run_command
 from speechmlp.listening import CONDITIONS
 from speechmlp.recognizer import WEIGHTS
 from speechmlp.report import percent
-from speechmlp.runlog import write_text
 from speechmlp.scores import Estimate, Evaluation, Scores
 from speechmlp.segments import WEIGHTS as SEGMENTS
 from speechmlp.spelling import fingerprints
+from speechmlp.whole_file import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = WEIGHTS.with_name("README.md")
@@ -68,7 +68,6 @@ def strip(source: Path, target: Path) -> Checkpoint:
         size = stripped.stat().st_size + SEGMENTS.stat().st_size
         if size > LARGEST:
             raise UserError(f"{source}: expected models of at most {LARGEST:,} bytes together, found {size:,}")
-        stripped.chmod(0o644)  # others on the system read it too
         stripped.replace(target)
     return checkpoint
 

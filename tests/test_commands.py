@@ -29,7 +29,7 @@ def test_train_and_evaluate(quickstart: list[str], run_python: Run, tmp_path: Pa
     assert "(decoded)" in trained.stdout
     run = Path(re.search(r"^Run: (.+)$", trained.stdout, re.M)[1])  # type: ignore[index]
     names = {path.name for path in (tmp_path / run).iterdir()}
-    assert names == {"config.yaml", "environment.json", "metrics.jsonl", "best.pt", "last.pt"}
+    assert names == {"config.yaml", "environment.json", "metrics.jsonl", "best.pt", "last.pt", ".lock"}
     resolved = yaml.safe_load((tmp_path / run / "config.yaml").read_text())
     assert resolved["model"]["hidden"] == [32]
     records = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
@@ -82,7 +82,7 @@ def test_resuming_gives_the_uninterrupted_run(quickstart: list[str], run_python:
     assert len((tmp_path / "runs" / "part" / "metrics.jsonl").read_text().splitlines()) == 3
     done = run_python("-m", "speechmlp.train", "--resume", "runs/part")
     assert done.returncode == 2
-    assert "all 3 epochs are done; add training.epochs=N" in done.stderr
+    assert "training is over (all 3 epochs done); change what ended it" in done.stderr
     changed = run_python("-m", "speechmlp.train", "--resume", "runs/part", "model.hidden=[8]", "training.epochs=9")
     assert changed.returncode == 2
     assert "the overrides change the model or optimizer" in changed.stderr

@@ -12,6 +12,7 @@ from speechmlp.engine import EpochRecord, _targets, fit_normalizer, kept_epoch, 
 from speechmlp.errors import UserError
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
+from speechmlp.watch import NonFiniteError
 
 CPU = torch.device("cpu")
 
@@ -120,7 +121,8 @@ def test_gradients_are_clipped(corpora: tuple[DeviceCorpus, DeviceCorpus]) -> No
 
 def test_a_loss_that_explodes_is_told(corpora: tuple[DeviceCorpus, DeviceCorpus]) -> None:
     with pytest.raises(
-        UserError, match=r"epoch \d+: the training loss is (nan|inf); a smaller training\.optimizer\.lr"
+        NonFiniteError,
+        match=r"epoch 1, step \d of it: the training loss is (nan|inf), .* a smaller training\.opt",
     ):
         fit(configured("training.optimizer={kind: sgd, lr: 1e30}", "training.epochs=5"), corpora)
 

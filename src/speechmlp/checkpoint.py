@@ -1,8 +1,6 @@
 """Checkpoints: plain tensors and values that rebuild their model; read without running anything they contain."""
 
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from speechmlp.config_file import validate_config
 from speechmlp.engine import EpochRecord
 from speechmlp.errors import UserError
 from speechmlp.models import SpeechClassifier
+from speechmlp.whole_file import whole_file
 
 FORMAT = 1
 
@@ -74,19 +73,8 @@ def save_checkpoint(
         "temperature": temperature,
         "reject_below": reject_below,
     }
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            temporary = Path(file.name)
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's archive writer turns a full disk into a RuntimeError
-        raise UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

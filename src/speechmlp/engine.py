@@ -6,7 +6,7 @@ Dimension key: `B` batch, `N` utterances.
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import torch
@@ -18,9 +18,11 @@ from speechmlp.config import TrainingConfig
 from speechmlp.dataset import DeviceCorpus, Sampler, num_batches
 from speechmlp.distillation import Teachers
 from speechmlp.errors import UserError
+from speechmlp.interruption import Interrupted, PartialEpoch
 from speechmlp.labels import NUM_LETTERS
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import lr_share
+from speechmlp.watch import StepWatch, dead_layers, has_not_moved
 
 EVALUATION_BATCH = 256
 """Large enough to fill two cores, small enough that features of a batch stay in cache."""
@@ -148,8 +150,10 @@ def _train_epoch(
     optimizer: torch.optim.Optimizer,
     teachers: Teachers | None,
     epoch: int,
+    partial: PartialEpoch | None,
+    interrupted: Callable[[], bool],
 ) -> tuple[float, float]:
-    """Learns an epoch's utterances; returns the mean loss and the last learning rate."""
+    """Learns an epoch's utterances, or the rest of them; returns the mean loss and the last learning rate."""
     # Order, dropout and augmentation depend on seed and epoch alone, so a resumed epoch repeats exactly.
     seed = (config.seed << 24) + epoch
     torch.manual_seed(seed)
@@ -157,12 +161,16 @@ def _train_epoch(
     model.train()
     steps = num_batches(len(order), config.batch_size)
     total = torch.zeros((), dtype=torch.float64)
+    done = 0
+    if partial is not None:
+        done, total = partial.steps, total + partial.loss
+        partial.restore_generators(corpus.device)
     lr = 0.0
     device, bfloat16 = corpus.device.type, config.precision == "bfloat16"
-    bar = tqdm(
-        corpus.batches(config.batch_size, order), f"epoch {epoch}/{config.epochs}", steps, leave=False, disable=None
-    )
-    for step, batch in enumerate(bar, start=(epoch - 1) * steps):
+    watch = StepWatch(model, epoch)
+    rest = corpus.batches(config.batch_size, order[done * config.batch_size :])
+    bar = tqdm(rest, f"epoch {epoch}/{config.epochs}", steps, leave=False, disable=None, initial=done)
+    for step, batch in enumerate(bar, start=(epoch - 1) * steps + done):
         lr = config.optimizer.lr * lr_share(config.schedule, step, config.epochs * steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -176,6 +184,7 @@ def _train_epoch(
         loss = F.cross_entropy(logits.float(), targets)
         sought = loss if teachers is None else teachers.loss(logits.float(), features, loss)
         (sought + front_end_loss).backward()  # type: ignore[no-untyped-call]
+        watch(step - (epoch - 1) * steps, sought + front_end_loss)
         if config.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad_norm)
         optimizer.step()
@@ -183,6 +192,10 @@ def _train_epoch(
             _update_average(average, model, config.ema, step)
         # Summed on the device: no waiting in the step.
         total = total.to(loss.device) + loss.detach() * len(batch.labels)
+        done += 1
+        if done < steps and interrupted():
+            raise Interrupted(PartialEpoch.here(epoch, done, len(order), config.batch_size, total))
+    watch.look()
     return total.item() / len(order), lr
 
 
@@ -201,6 +214,20 @@ def kept_epoch(history: list[EpochRecord], config: TrainingConfig) -> EpochRecor
     return max(history, key=lambda record: (record.valid_accuracy, -record.valid_loss), default=None)
 
 
+def finished(history: list[EpochRecord], config: TrainingConfig) -> str | None:
+    """Returns why training is over after the epochs done; None where it goes on."""
+    best = kept_epoch(history, config)
+    return None if best is None else _stop_reason(config, len(history), history[-1].train_loss, best.epoch)
+
+
+def batch_positions(sampler: Sampler, config: TrainingConfig, epoch: int, step: int) -> list[int]:
+    """Returns which utterances a step of an epoch learns, as positions in the training corpus."""
+    order = sampler.order(torch.Generator().manual_seed((config.seed << 24) + epoch))
+    last = step == num_batches(len(order), config.batch_size) - 1
+    first = step * config.batch_size
+    return order[first : len(order) if last else first + config.batch_size].tolist()
+
+
 def train(
     model: SpeechClassifier,
     average: SpeechClassifier | None,
@@ -211,6 +238,9 @@ def train(
     optimizer: torch.optim.Optimizer,
     history: list[EpochRecord],
     teachers: Teachers | None = None,
+    partial: PartialEpoch | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Iterator[EpochRecord]:
     """Trains after the epochs in `history`, and yields a record after each further epoch, until a reason to stop.
 
@@ -225,18 +255,32 @@ def train(
         optimizer: of the model's parameters.
         history: records of the epochs already done; empty for a new run. Not changed.
         teachers: trained models to learn from beside the labels.
+        partial: the epoch after those in `history`, where it has begun.
+        interrupted: asked after every step whether to end.
+        warn: told what does not stop training and should be known.
 
     Raises:
-        UserError: the loss is no longer finite.
+        NonFiniteError: a loss or a gradient is not finite.
+        UserError: the validation loss is not finite.
+        Interrupted: it was asked to end; after a step, and never after an epoch's last one.
     """
     best = kept_epoch(history, config)
+    before = history[-1].valid_loss if history else math.nan
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
-        train_loss, lr = _train_epoch(model, average, corpus, sampler, config, optimizer, teachers, epoch)
-        if not math.isfinite(train_loss):
-            raise UserError(f"epoch {epoch}: the training loss is {train_loss}; a smaller training.optimizer.lr helps")
-        logits, labels = predict(model if average is None else average, valid)
+        begun = partial if partial is not None and partial.epoch == epoch else None
+        train_loss, lr = _train_epoch(
+            model, average, corpus, sampler, config, optimizer, teachers, epoch, begun, interrupted
+        )
+        used = model if average is None else average
+        with dead_layers(used.network, warn):
+            logits, labels = predict(used, valid)
         valid_loss = F.cross_entropy(logits, labels).item()
+        if not math.isfinite(valid_loss):
+            raise UserError(f"epoch {epoch}: the validation loss is {valid_loss}; try a smaller training.optimizer.lr")
+        if has_not_moved(before, valid_loss) and lr > 0.01 * config.optimizer.lr:  # slow at a schedule's end is meant
+            warn(f"epoch {epoch}: the loss has not moved; try another training.optimizer.lr")
+        before = valid_loss
         valid_accuracy = (logits.argmax(1) == labels).double().mean().item()
         result = (valid_accuracy, -valid_loss)
         is_best = config.keep == "last" or best is None or result > (best.valid_accuracy, -best.valid_loss)

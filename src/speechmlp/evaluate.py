@@ -89,9 +89,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from speechmlp.packing import open_packed
     from speechmlp.pictures import load_pyplot
     from speechmlp.report import format_comparison, format_rejection, format_robustness, format_scores
-    from speechmlp.runlog import newest_checkpoint, write_text
+    from speechmlp.runlog import newest_checkpoint
     from speechmlp.saliency import mean_pictures
     from speechmlp.scores import Evaluation, Robustness
+    from speechmlp.whole_file import write_text
 
     if arguments.report:
         load_pyplot()  # told before the work, not after it

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from speechmlp.errors import UserError
 
-LAST = "last.pt"
-"""The checkpoint to go on from; `runlog.LAST`, which cannot be imported here without torch."""
+CONFIG = "config.yaml"
+"""A run that has it can be resumed; `runlog.CONFIG`, which cannot be imported here without torch."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ def read_metrics(run: Path) -> list[dict[str, float | int | bool | str | None]]:
     return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
 
 
+def _is_over(run: Path) -> bool:
+    records = read_metrics(run)
+    return bool(records and records[-1]["stop"])
+
+
 def finish(job: Job, threads: int | None = None) -> Path:
     """Trains a run to its end, or goes on where it was interrupted; returns its folder.
 
@@ -43,19 +48,18 @@ def finish(job: Job, threads: int | None = None) -> Path:
     Raises:
         UserError: training ends with an error, which is passed on.
     """
-    records = read_metrics(job.run)
-    if records and records[-1]["stop"]:
+    if _is_over(job.run):
         return job.run
-    if (job.run / LAST).exists():
+    if (job.run / CONFIG).exists():
         arguments = ["--resume", str(job.run)]
     else:
-        shutil.rmtree(job.run, ignore_errors=True)  # interrupted within its first epoch: nothing in there but settings
+        shutil.rmtree(job.run, ignore_errors=True)  # killed while its folder was made: nothing in there
         place = [f"output.folder={json.dumps(str(job.run.parent))}", f"output.name={json.dumps(job.run.name)}"]
         arguments = ["--config", job.config, *job.overrides, *place]
     environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "speechmlp.train", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if result.returncode:
+    if result.returncode and not _is_over(job.run):  # killed at its very end, it had nothing left to do
         raise UserError(f"{job.run.name}: {result.stderr.strip() or f'exit status {result.returncode}'}")
     return job.run
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, cast, get_args
 
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS, NOT_A_LETTER, label_of
+from speechmlp.whole_file import write_text
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -171,7 +172,8 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Writes a TSV manifest, whole or not at all, with paths relative to its folder.
 
     Raises:
-        UserError: a path or a name holds a tab or a line break, which the format has no place for.
+        UserError: a path or a name holds a tab or a line break, which the format has no place for, or the file cannot
+            be written.
     """
     path = Path(path)
     utterances = list(utterances)
@@ -191,9 +193,5 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
         rows.append(row)
     if problems:
         raise UserError(*problems)
-    temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
-        writer.writerow((*COLUMNS, *further))
-        writer.writerows(rows)
-    temporary.replace(path)
+    # Cells hold no tabs and line breaks, so this is TSV.
+    write_text(path, "".join("\t".join(row) + "\n" for row in ([*COLUMNS, *further], *rows)))

@@ -44,6 +44,7 @@ class MuonAdamW(torch.optim.Optimizer):
             adjust_lr_fn="match_rms_adamw",
         )
         self._adamw = torch.optim.AdamW(others, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+        self.parts: dict[str, torch.optim.Optimizer] = {"muon": self._muon, "adamw": self._adamw}
         super().__init__(self._muon.param_groups + self._adamw.param_groups, {})
         self._share_groups()
 
@@ -99,6 +100,43 @@ def build_optimizer(
         weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Gives an optimizer the state of an earlier one of the same kind; its settings stay its own.
+
+    Args:
+        optimizer: to change.
+        state: what `state_dict` gave, perhaps in a file of a stranger.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is not the state of such an optimizer.
+    """
+    if isinstance(optimizer, MuonAdamW):
+        optimizer.load_state_dict({name: _checked(part, state[name]) for name, part in optimizer.parts.items()})
+    else:
+        optimizer.load_state_dict(_checked(optimizer, state))
+
+
+def _checked(optimizer: torch.optim.Optimizer, state: Any) -> dict[str, Any]:
+    """Returns the state with the optimizer's own settings, after looking at the shape of every tensor in it."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    groups = optimizer.state_dict()["param_groups"]
+    if [group["params"] for group in state["param_groups"]] != [group["params"] for group in groups]:
+        raise ValueError("other groups of parameters")
+    for number, values in state["state"].items():
+        for name, value in values.items():
+            # Fused kernels trust what they are given.
+            scalar = name == "step" and isinstance(value, torch.Tensor) and value.dim() == 0
+            if not scalar and not (value is None or _alike(value, parameters[number])):
+                raise ValueError(f"{name} of parameter {number}")
+    return {"state": state["state"], "param_groups": groups}
+
+
+def _alike(value: Any, parameter: torch.Tensor) -> bool:
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
+        return False
+    return value.shape == parameter.shape and value.is_floating_point()
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:

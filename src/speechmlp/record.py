@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechmlp.errors import UserError, run_command
+from speechmlp.whole_file import whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,9 +118,8 @@ def _session(arguments: argparse.Namespace, sound: Any, device: str | int | None
                 print(f"    {advice}")
             if not any(kind in AGAIN for kind, _ in problems):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                partial = path.with_suffix(".partial")
-                soundfile.write(partial, waveform[0].numpy(), rate, format="WAV", subtype="PCM_16")
-                partial.replace(path)
+                with whole_file(path) as file:
+                    soundfile.write(file, waveform[0].numpy(), rate, format="WAV", subtype="PCM_16")
                 counts["kept"] += 1
                 answer = ""
                 break

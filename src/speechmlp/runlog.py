@@ -5,11 +5,14 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from speechmlp.config import Config
 from speechmlp.config_file import dump_yaml
 from speechmlp.engine import EpochRecord
 from speechmlp.environment import describe_environment
 from speechmlp.errors import UserError
+from speechmlp.whole_file import PARTIAL, write_text
 
 BEST, LAST, METRICS, CONFIG, ENVIRONMENT = "best.pt", "last.pt", "metrics.jsonl", "config.yaml", "environment.json"
 
@@ -38,11 +41,32 @@ def create_run(config: Config, config_name: str) -> Path:
                     raise UserError(
                         f"{folder}: this run exists; choose another output.name, or go on with --resume {folder}"
                     ) from None
-        (folder / CONFIG).write_text(dump_yaml(config), encoding="utf-8")
-        (folder / ENVIRONMENT).write_text(json.dumps(describe_environment(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{parent / name}: cannot write the run folder: {error.strerror or error}") from error
+    write_text(folder / CONFIG, dump_yaml(config))  # from here on it can be resumed
+    write_text(folder / ENVIRONMENT, json.dumps(describe_environment(), indent=2) + "\n")
     return folder
+
+
+def lock_run(run: Path) -> FileLock:
+    """Returns a run folder's lock, which is held until this process ends, however it ends.
+
+    Files that an earlier process was writing when it was killed are removed.
+
+    Raises:
+        UserError: another process has it, or there is no such folder.
+    """
+    lock = FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"{run}: another process trains in this run folder; wait for it, or start a new run") from error
+    except OSError as error:
+        hint = "; --resume takes the folder of a run" if not run.is_dir() else ""
+        raise UserError(f"{run}: cannot be used as a run folder: {error.strerror or error}{hint}") from error
+    for left in run.glob(f".*{PARTIAL}"):
+        left.unlink(missing_ok=True)
+    return lock
 
 
 def write_metrics(run: Path, history: Iterable[EpochRecord]) -> None:
@@ -52,20 +76,6 @@ def write_metrics(run: Path, history: Iterable[EpochRecord]) -> None:
         UserError: it cannot be written.
     """
     write_text(run / METRICS, "".join(json.dumps(record.to_json()) + "\n" for record in history))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def newest_checkpoint(folder: str | Path) -> Path:

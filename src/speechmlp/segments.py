@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from speechmlp.alignment import Aligned
 from speechmlp.config import AlignedConfig
 from speechmlp.errors import UserError
+from speechmlp.whole_file import whole_file
 
 WEIGHTS = Path(__file__).with_name("weights") / "segments.pt"
 """The network in the package; its card lies beside it."""
@@ -95,14 +96,8 @@ def save_scorer(path: Path, scorer: SegmentScorer) -> None:
     Raises:
         UserError: they cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        torch.save({"format": FORMAT, "model": scorer.state_dict()}, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's archive writer turns a full disk into a RuntimeError
-        raise UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        torch.save({"format": FORMAT, "model": scorer.state_dict()}, file)
 
 
 def load_scorer(path: str | Path = WEIGHTS) -> SegmentScorer:

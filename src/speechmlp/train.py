@@ -2,13 +2,19 @@
 
 import argparse
 import copy
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from speechmlp.config_file import load_config, override_config
 from speechmlp.environment import keep_freed_memory, require_torch
 from speechmlp.errors import UserError, run_command
+
+if TYPE_CHECKING:
+    from speechmlp.config import Config
+    from speechmlp.interruption import Interruption
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,6 +36,13 @@ def _train(arguments: argparse.Namespace) -> int:
     # torch is imported late, so that --help and mistakes in the configuration answer at once.
     config = load_config(arguments.config, arguments.overrides) if arguments.config else None
     require_torch()
+    from speechmlp.interruption import Interruption
+
+    with Interruption() as interruption:
+        return _run(arguments, config, interruption)
+
+
+def _run(arguments: argparse.Namespace, config: "Config | None", interruption: "Interruption") -> int:
     keep_freed_memory()
     import torch
     from tqdm import tqdm
@@ -40,6 +53,8 @@ def _train(arguments: argparse.Namespace) -> int:
     from speechmlp.distillation import Teachers, same_features
     from speechmlp.engine import (
         EpochRecord,
+        batch_positions,
+        finished,
         fit_normalizer,
         kept_epoch,
         make_deterministic,
@@ -47,22 +62,30 @@ def _train(arguments: argparse.Namespace) -> int:
         select_device,
         train,
     )
+    from speechmlp.interruption import Interrupted, PartialEpoch
     from speechmlp.metrics import fit_reject_below, fit_temperature
     from speechmlp.models import SpeechClassifier
-    from speechmlp.optim import build_optimizer
+    from speechmlp.optim import build_optimizer, restore_optimizer
     from speechmlp.packing import open_packed
     from speechmlp.quick_check import quick_check
-    from speechmlp.runlog import BEST, LAST, create_run, write_metrics
+    from speechmlp.runlog import BEST, CONFIG, LAST, create_run, lock_run, write_metrics
+    from speechmlp.watch import NonFiniteError
 
     history: list[EpochRecord] = []
-    last = None
+    last = partial = lock = None
     if config is None:
-        last = load_checkpoint(Path(arguments.resume) / LAST)
-        config, history = override_config(last.config, arguments.overrides), last.history
-        if len(history) >= config.training.epochs:
+        run = Path(arguments.resume)
+        lock = lock_run(run)
+        if (run / LAST).exists() or not (run / CONFIG).exists():
+            last = load_checkpoint(run / LAST)
+            config, history = override_config(last.config, arguments.overrides), last.history
+            write_metrics(run, history)
+        else:  # it ended before there was anything to go on from
+            config = override_config(load_config(run / CONFIG), arguments.overrides)
+        if reason := finished(history, config.training):
             raise UserError(
-                f"{arguments.resume}: all {config.training.epochs} epochs are done; "
-                "add training.epochs=N with a larger N to go on"
+                f"{run}: training is over ({reason}); change what ended it to go on, as in training.epochs=N with a "
+                "larger N"
             )
     device = select_device(config.device)
     if config.training.deterministic:
@@ -100,19 +123,27 @@ def _train(arguments: argparse.Namespace) -> int:
         teachers = Teachers(distill, [teacher.model.to(device) for teacher in trained])
     board = Board() if config.output.tensorboard else None
     average = copy.deepcopy(model).eval() if config.training.ema else None
-    if last is None:
+    if lock is None:
         run = create_run(config, Path(arguments.config).stem)
-    else:
-        run = Path(arguments.resume)
+        lock = lock_run(run)
+    if last is not None:
         try:
             state = last.training or {}
             model.load_state_dict(state["model"] or last.model.state_dict())
-            optimizer.load_state_dict(state["optimizer"])
+            restore_optimizer(optimizer, state["optimizer"])
             if average is not None:
                 average.load_state_dict(last.model.state_dict())
-        except (RuntimeError, ValueError, KeyError) as error:
+            partial = PartialEpoch.read(state["partial"]) if state.get("partial") else None
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise UserError(f"{run}: the overrides change the model or optimizer; start a new run instead") from error
-        write_metrics(run, history)
+        size = (sampler.count, config.training.batch_size)
+        if partial is not None and (
+            partial.epoch != len(history) + 1 or (partial.utterances, partial.batch_size) != size
+        ):
+            raise UserError(
+                f"{run}: it ended within an epoch of {partial.utterances} utterances by {partial.batch_size}, "
+                f"found {size[0]} by {size[1]}; finish it with the corpus and training.batch_size that it began with"
+            )
 
     for finding in quick_check(packed) if config.corpus.audit else ():
         tqdm.write(f"audit: {finding.line()}", file=sys.stderr)
@@ -128,29 +159,20 @@ def _train(arguments: argparse.Namespace) -> int:
     used = model if average is None else average
     if board is not None:
         board.open(run, len(history))
-    for record in train(model, average, corpus, sampler, valid, config.training, optimizer, history, teachers):
-        history.append(record)
+
+    def save_last(begun: PartialEpoch | None = None) -> None:
         learnt = None if average is None else model.state_dict()
-        save_checkpoint(run / LAST, config, used, history, {"optimizer": optimizer.state_dict(), "model": learnt})
-        if record.best:
-            save_checkpoint(run / BEST, config, used, history)
-        write_metrics(run, history)
-        if board is not None:
-            board.epoch(record)
-        tqdm.write(
-            f"epoch {record.epoch}/{config.training.epochs}  train loss {record.train_loss:.4f}  "
-            f"valid loss {record.valid_loss:.4f}  valid accuracy {100 * record.valid_accuracy:.2f}%"
-            f"{'  best' if record.best and config.training.keep == 'best' else ''}"
-        )
-        sys.stdout.flush()
-        if record.stop:
-            print(f"Stopped: {record.stop}")
-    kept = kept_epoch(history, config.training)
-    if kept is not None:
+        state = {"optimizer": optimizer.state_dict(), "model": learnt, "partial": begun and vars(begun)}
+        save_checkpoint(run / LAST, config, used, history, state)
+
+    def keep_best() -> list[str]:
+        """Makes best.pt ready for use; returns what there is to say about it."""
+        kept = kept_epoch(history, config.training)
+        assert kept is not None
         learnt_too = ", which were learnt too" if config.corpus.learn == "train+valid" else ""
         which = config.training.keep.capitalize()
         share = f"{100 * kept.valid_accuracy:.2f}% of the validation letters{learnt_too}"
-        print(f"{which}: {share}, epoch {kept.epoch}, {run / BEST}")
+        lines = [f"Stopped: {history[-1].stop}", f"{which}: {share}, epoch {kept.epoch}, {run / BEST}"]
         best = load_checkpoint(run / BEST)
         logits, labels = predict(best.model.to(device), valid)
         if board is not None:
@@ -161,8 +183,66 @@ def _train(arguments: argparse.Namespace) -> int:
             save_checkpoint(
                 run / BEST, best.config, best.model, best.history, temperature=temperature, reject_below=reject_below
             )
-            print(f"Temperature: {temperature:.3f}, fitted on the validation letters")
-            print(f"Declines what is less probable than {reject_below:.3f}, as one in 20 of them is")
+            lines.append(f"Temperature: {temperature:.3f}, fitted on the validation letters")
+            lines.append(f"Declines what is less probable than {reject_below:.3f}, as one in 20 of them is")
+        return lines
+
+    told: set[str] = set()
+
+    def warn(warning: str) -> None:
+        kind = warning.rpartition(": ")[2]
+        if kind not in told:  # once, and not after every epoch
+            tqdm.write(f"warning: {warning}", file=sys.stderr)
+        told.add(kind)
+
+    epochs = train(
+        model,
+        average,
+        corpus,
+        sampler,
+        valid,
+        config.training,
+        optimizer,
+        history,
+        teachers,
+        partial,
+        interruption,
+        warn,
+    )
+    interruption.wait()
+    where = ""
+    try:
+        for record in epochs:
+            history.append(record)
+            # last.pt comes last: what it says is done is done, and a process killed before repeats the epoch.
+            if record.best:
+                save_checkpoint(run / BEST, config, used, history)
+            lines = keep_best() if record.stop else []
+            save_last()
+            write_metrics(run, history)
+            if board is not None:
+                board.epoch(record)
+            tqdm.write(
+                f"epoch {record.epoch}/{config.training.epochs}  train loss {record.train_loss:.4f}  "
+                f"valid loss {record.valid_loss:.4f}  valid accuracy {100 * record.valid_accuracy:.2f}%"
+                f"{'  best' if record.best and config.training.keep == 'best' else ''}"
+            )
+            print(*lines, sep="\n", end="\n" if lines else "", flush=True)
+            if interruption() and not record.stop:
+                where = f"interrupted after epoch {record.epoch}"
+                break
+    except Interrupted as ended:
+        save_last(ended.partial)
+        where = str(ended)
+    except NonFiniteError as error:
+        positions = batch_positions(sampler, config.training, len(history) + 1, error.step)
+        names = [utterance.id for part in training for utterance in part.utterances]
+        good = f"the last good checkpoint is {run / LAST}" if (run / LAST).exists() else "there is no checkpoint yet"
+        raise UserError(f"{error}; {good}", f"its utterances: {', '.join(names[at] for at in positions)}") from error
+    if where:
+        again = f"python -m speechmlp.train --resume {shlex.quote(str(run))}"
+        print(f"{where}; saved, go on with: {again}", file=sys.stderr)
+        return 128 + (interruption.number or 0)
     return 0
 
 

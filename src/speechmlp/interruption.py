@@ -1,0 +1,120 @@
+"""Ending between two steps: Ctrl-C, the system's request, and what going on from there takes."""
+
+import math
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """A request to end by SIGINT or SIGTERM, as a context.
+
+    Before `wait` is called, both raise KeyboardInterrupt, so that temporary files go; afterwards the first one is only
+    kept here, and a second one ends the program at once.
+
+    Attributes:
+        number: of the signal that came; None while there is none.
+    """
+
+    def __init__(self) -> None:
+        """Changes nothing yet."""
+        self.number: int | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        """Makes SIGTERM what Ctrl-C is. Outside of the main thread nothing is changed: no signal arrives there."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in SIGNALS}
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Puts back what the signals did before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def wait(self) -> None:
+        """Keeps the first signal from here on."""
+        for number in self._before:
+            signal.signal(number, self._keep)
+
+    def _keep(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.number = number
+        for other in SIGNALS:
+            signal.signal(other, signal.SIG_DFL)
+
+    def __call__(self) -> bool:
+        """Returns whether a signal came."""
+        return self.number is not None
+
+
+@dataclass(frozen=True)
+class PartialEpoch:
+    """An epoch that ended between two steps, and what going on from there takes beside weights and optimizer.
+
+    Attributes:
+        epoch: 1 for the first.
+        steps: done of it.
+        utterances: of the whole epoch.
+        batch_size: of its steps.
+        loss: sum over the utterances learnt.
+        random: state of torch's generator on the CPU.
+        cuda: state of the device's generator; None on the CPU.
+    """
+
+    epoch: int
+    steps: int
+    utterances: int
+    batch_size: int
+    loss: float
+    random: Tensor
+    cuda: Tensor | None
+
+    @classmethod
+    def here(cls, epoch: int, steps: int, utterances: int, batch_size: int, loss: Tensor) -> "PartialEpoch":
+        """Returns where training is now, with the generators' states; the loss tells the device."""
+        cuda = torch.cuda.get_rng_state(loss.device) if loss.device.type == "cuda" else None
+        return cls(epoch, steps, utterances, batch_size, loss.item(), torch.get_rng_state(), cuda)
+
+    @classmethod
+    def read(cls, state: Mapping[str, Any]) -> "PartialEpoch":
+        """Returns what a checkpoint holds of it.
+
+        Raises:
+            ValueError, TypeError: it does not fit.
+        """
+        partial = cls(**state)
+        counts = (partial.epoch, partial.steps, partial.utterances, partial.batch_size)
+        if not all(type(count) is int and count > 0 for count in counts) or not math.isfinite(partial.loss):
+            raise ValueError(counts)
+        if partial.steps * partial.batch_size >= partial.utterances:
+            raise ValueError(counts)
+        torch.Generator().set_state(partial.random)  # tells what is no state
+        return partial
+
+    def restore_generators(self, device: torch.device) -> None:
+        """Puts the generators where they were."""
+        torch.set_rng_state(self.random)
+        if self.cuda is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(self.cuda, device)
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Training was asked to end, and has after a step.
+
+    Attributes:
+        partial: where it is.
+    """
+
+    def __init__(self, partial: PartialEpoch) -> None:
+        super().__init__(f"interrupted in epoch {partial.epoch} after {partial.steps} steps of it")
+        self.partial = partial

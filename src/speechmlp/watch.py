@@ -1,0 +1,120 @@
+"""What goes wrong with numbers in training: not finite, not moving, or all zero behind rectifiers.
+
+Dimension key: `P` parameters with gradients.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from speechmlp.errors import UserError
+
+
+class NonFiniteError(UserError):
+    """A step's loss or gradients are not finite.
+
+    Attributes:
+        step: of the epoch, 0 for the first.
+    """
+
+    def __init__(self, problem: str, step: int) -> None:
+        super().__init__(problem)
+        self.step = step
+
+
+class StepWatch:
+    """Notices the first step of an epoch whose loss or gradients are not finite.
+
+    What is needed to tell about it is kept on the device, and looked at after every step on the CPU, where that costs
+    nothing, and after every hundredth on CUDA, where it means waiting.
+    """
+
+    def __init__(self, model: nn.Module, epoch: int) -> None:
+        """Starts an epoch.
+
+        Args:
+            model: in training.
+            epoch: for the message.
+        """
+        self._parameters = dict(model.named_parameters())
+        self._epoch = epoch
+        self._last = 0
+        self._sizes: Tensor | None = None
+
+    def __call__(self, step: int, loss: Tensor) -> None:
+        """Looks at a step after its backward pass and before its update.
+
+        Raises:
+            NonFiniteError: this step is not finite; on CUDA, one of the last hundred.
+        """
+        learnt = {name: weight for name, weight in self._parameters.items() if weight.grad is not None}
+        weights = [weight.detach() for weight in learnt.values()]
+        gradients = [weight.grad for weight in learnt.values() if weight.grad is not None]
+        sizes = torch.stack(torch._foreach_norm([*gradients, *weights], math.inf))  # [2 P], NaN where one is
+        bad = ~(loss.detach().isfinite() & sizes[: len(gradients)].isfinite().all())
+        if self._sizes is None:
+            self._names = list(learnt)
+            self._sizes, self._loss, self._bad = sizes, loss.detach(), bad
+            self._step = torch.full_like(bad, step, dtype=torch.int64)
+        else:  # the first bad step stays
+            self._sizes = torch.where(self._bad, self._sizes, sizes)
+            self._loss = torch.where(self._bad, self._loss, loss.detach())
+            self._step = torch.where(self._bad, self._step, step)
+            self._bad = self._bad | bad
+        if self._bad.device.type == "cpu" or step % 100 == 99:
+            self.look()
+
+    def look(self) -> None:
+        """Looks at what the steps left.
+
+        Raises:
+            NonFiniteError: one of them is not finite.
+        """
+        if self._sizes is None or not self._bad.item():
+            return
+        gradients, weights = self._sizes.cpu().chunk(2)
+        broken = int((~gradients.isfinite()).sum())
+        name, size = self._names[int(weights.argmax())], weights.max().item()
+        step = int(self._step.item())
+        largest = self._names[int(gradients.nan_to_num(math.inf, math.inf).argmax())]
+        raise NonFiniteError(
+            f"epoch {self._epoch}, step {step + 1} of it: the training loss is {self._loss.item():g}, gradients of "
+            f"{broken} of {len(self._names)} layers are not finite; largest weights: {name} (up to {size:.3g}), "
+            f"largest gradient: {largest}; a smaller training.optimizer.lr or training.clip_grad_norm helps",
+            step,
+        )
+
+
+@contextmanager
+def dead_layers(network: nn.Module, tell: Callable[[str], None]) -> Iterator[None]:
+    """Watches the rectifiers of a network while utterances pass it, and tells which let nothing of any through."""
+    alive: dict[str, Tensor] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            del module, inputs
+            alive[name] = alive.get(name, torch.zeros((), device=output.device)) + (output > 0).sum()
+
+        return look
+
+    rectifiers = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.ReLU)]
+    handles = [module.register_forward_hook(hook(name)) for name, module in rectifiers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    dead = [name for name, count in alive.items() if not count]
+    if dead:
+        tell(
+            f"the network is dead: every ReLU of {', '.join(dead)} is off for every validation letter, so that nothing "
+            "before it learns; try a smaller training.optimizer.lr or another model.activation"
+        )
+
+
+def has_not_moved(before: float, after: float) -> bool:
+    """Returns whether a loss is the same but for rounding, or nearly so."""
+    return abs(after - before) <= 1e-5 * abs(before)
