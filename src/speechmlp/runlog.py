@@ -1,5 +1,6 @@
 """The run folder: resolved configuration, environment, one line of metrics an epoch, checkpoints."""
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable
@@ -43,6 +44,26 @@ def create_run(config: Config, config_name: str) -> Path:
     except OSError as error:
         raise UserError(f"{parent / name}: cannot write the run folder: {error.strerror or error}") from error
     return folder
+
+
+def checkpointed_run(config: Config) -> Path | None:
+    """Returns the folder of a configuration's run where it has a checkpoint to go on from.
+
+    What an interruption within the first epoch left is removed: nothing in there but settings.
+
+    Raises:
+        UserError: the configuration does not name its run.
+    """
+    if config.output.name is None:
+        raise UserError("--continue: expected output.name=NAME too, by which the run is found again")
+    run = Path(config.output.folder) / config.output.name
+    if (run / LAST).exists():
+        return run
+    with contextlib.suppress(OSError):  # no such folder, or other things in it: create_run tells
+        for name in (CONFIG, ENVIRONMENT, METRICS):
+            (run / name).unlink(missing_ok=True)
+        run.rmdir()
+    return None
 
 
 def write_metrics(run: Path, history: Iterable[EpochRecord]) -> None:

@@ -22,6 +22,12 @@ def _parser() -> argparse.ArgumentParser:
         "--config", metavar="FILE", help="YAML file of the experiment; the shipped ones are in configs/"
     )
     source.add_argument("--resume", metavar="RUN", help="run folder to go on with, from its last checkpoint")
+    parser.add_argument(
+        "--continue",
+        dest="go_on",
+        action="store_true",
+        help="with --config and output.name: go on with the run of that name where it has a checkpoint",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value, as in training.epochs=20")
     return parser
 
@@ -38,6 +44,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from speechmlp.checkpoint import load_checkpoint, save_checkpoint
     from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters
     from speechmlp.distillation import Teachers, same_features
+    from speechmlp.distributed import join_processes
     from speechmlp.engine import (
         EpochRecord,
         fit_normalizer,
@@ -52,13 +59,21 @@ def _train(arguments: argparse.Namespace) -> int:
     from speechmlp.optim import build_optimizer
     from speechmlp.packing import open_packed
     from speechmlp.quick_check import quick_check
-    from speechmlp.runlog import BEST, LAST, create_run, write_metrics
+    from speechmlp.runlog import BEST, LAST, checkpointed_run, create_run, write_metrics
 
+    processes = join_processes()
     history: list[EpochRecord] = []
     last = None
+    if config is not None and arguments.go_on:
+        wanted = config
+        arguments.resume = processes.from_first(lambda: checkpointed_run(wanted))
+        config = None if arguments.resume else config
     if config is None:
-        last = load_checkpoint(Path(arguments.resume) / LAST)
+        last = processes.from_first(lambda: load_checkpoint(Path(arguments.resume) / LAST))
         config, history = override_config(last.config, arguments.overrides), last.history
+        if arguments.go_on and history and history[-1].stop:
+            print(f"Done: {arguments.resume}: {history[-1].stop}")
+            return 0
         if len(history) >= config.training.epochs:
             raise UserError(
                 f"{arguments.resume}: all {config.training.epochs} epochs are done; "
@@ -85,10 +100,10 @@ def _train(arguments: argparse.Namespace) -> int:
     sampler = Sampler(corpus.labels, [len(letters) for letters in training], weights, config.training.balance)
 
     torch.manual_seed(config.training.seed)
-    model = SpeechClassifier(config).to(device)
+    model = processes.sharing_statistics(SpeechClassifier(config).to(device))
     optimizer = build_optimizer(config.training.optimizer, model.parameters())
     if last is None:
-        fit_normalizer(model, corpus)
+        fit_normalizer(model, corpus, processes)
     teachers = None
     if distill := config.training.distill:
         trained = [load_checkpoint(path) for path in distill.teachers]
@@ -98,10 +113,10 @@ def _train(arguments: argparse.Namespace) -> int:
                     f"{path}: its front end reads other features; expected the front_end of this configuration"
                 )
         teachers = Teachers(distill, [teacher.model.to(device) for teacher in trained])
-    board = Board() if config.output.tensorboard else None
+    board = Board() if config.output.tensorboard and processes.first else None
     average = copy.deepcopy(model).eval() if config.training.ema else None
     if last is None:
-        run = create_run(config, Path(arguments.config).stem)
+        run = processes.from_first(lambda: create_run(config, Path(arguments.config).stem))
     else:
         run = Path(arguments.resume)
         try:
@@ -112,11 +127,12 @@ def _train(arguments: argparse.Namespace) -> int:
                 average.load_state_dict(last.model.state_dict())
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"{run}: the overrides change the model or optimizer; start a new run instead") from error
-        write_metrics(run, history)
+        if processes.first:
+            write_metrics(run, history)
 
-    for finding in quick_check(packed) if config.corpus.audit else ():
+    for finding in quick_check(packed) if config.corpus.audit and processes.first else ():
         tqdm.write(f"audit: {finding.line()}", file=sys.stderr)
-    for problem in packed.skipped:
+    for problem in packed.skipped if processes.first else ():
         tqdm.write(f"left out: {problem}", file=sys.stderr)
     how = "decoded" if packed.decoded else "already decoded"
     print(f"Corpus: {config.corpus.manifest}: {len(main)} training and {len(validation)} validation letters ({how})")
@@ -128,8 +144,11 @@ def _train(arguments: argparse.Namespace) -> int:
     used = model if average is None else average
     if board is not None:
         board.open(run, len(history))
-    for record in train(model, average, corpus, sampler, valid, config.training, optimizer, history, teachers):
+    parts = (model, average, corpus, sampler, valid, config.training, optimizer, history, teachers, processes)
+    for record in train(*parts):
         history.append(record)
+        if not processes.first:
+            continue
         learnt = None if average is None else model.state_dict()
         save_checkpoint(run / LAST, config, used, history, {"optimizer": optimizer.state_dict(), "model": learnt})
         if record.best:
@@ -146,7 +165,7 @@ def _train(arguments: argparse.Namespace) -> int:
         if record.stop:
             print(f"Stopped: {record.stop}")
     kept = kept_epoch(history, config.training)
-    if kept is not None:
+    if kept is not None and processes.first:
         learnt_too = ", which were learnt too" if config.corpus.learn == "train+valid" else ""
         which = config.training.keep.capitalize()
         share = f"{100 * kept.valid_accuracy:.2f}% of the validation letters{learnt_too}"
