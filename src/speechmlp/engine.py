@@ -145,7 +145,7 @@ def _update_average(average: SpeechClassifier, model: SpeechClassifier, decay: f
         kept.copy_(current)
 
 
-class _Learner(nn.Module):
+class Learner(nn.Module):
     """What a step computes from a batch, as one module: that is what DistributedDataParallel takes."""
 
     def __init__(self, model: SpeechClassifier, config: TrainingConfig, teachers: Teachers | None) -> None:
@@ -258,7 +258,7 @@ def train(
         UserError: the loss is no longer finite.
     """
     best = kept_epoch(history, config)
-    learner = processes.averaging(_Learner(model, config, teachers))
+    learner = processes.averaging(Learner(model, config, teachers))
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
         train_loss, lr = _train_epoch(learner, model, average, corpus, sampler, config, optimizer, epoch, processes)
