@@ -11,7 +11,7 @@ from speechmlp.config import (
     OneCycleConfig,
     SGDConfig,
 )
-from speechmlp.optim import build_optimizer, lr_share
+from speechmlp.optim import StackedMuon, build_optimizer, lr_share
 
 
 def test_schedules_start_peak_and_end_where_they_say() -> None:
@@ -126,3 +126,24 @@ def test_muon_goes_on_from_its_state_and_takes_new_rates() -> None:
     optimizer.load_state_dict(state)
     run(3, optimizer, second)
     assert all(torch.equal(a, b) for a, b in zip(whole, second, strict=True))
+
+
+def test_matrices_in_stacks_move_as_one_at_a_time() -> None:
+    torch.manual_seed(2)
+    shapes = [(52, 64), (64, 52), (96, 40), (64, 52), (4, 52), (52, 64), (7, 7)]
+    ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9, "adjust_lr_fn": "match_rms_adamw"}
+    stacked, plain = StackedMuon(ours, **settings), torch.optim.Muon(theirs, **settings)  # type: ignore[arg-type]
+    for _ in range(5):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        stacked.step()
+        plain.step()  # type: ignore[no-untyped-call]
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    states = [optimizer.state_dict() for optimizer in (stacked, plain)]
+    assert states[0]["param_groups"] == states[1]["param_groups"]
+    for number in range(len(shapes)):
+        assert torch.equal(*(state["state"][number]["momentum_buffer"] for state in states))

@@ -52,6 +52,12 @@ class Augment(nn.Module):
         self._stretched: Tensor | None = None  # [STRETCHES, n_fft // 2 + 1, C]
         self._tails: Tensor | None = None  # [ROOMS, F, F]
 
+    @property
+    def changes_waveforms(self) -> bool:
+        """Whether `waveforms` does anything to them."""
+        config = self.config
+        return any((config.speed, config.shift, config.clip, config.gain, config.companding))
+
     def waveforms(self, waveforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns waveforms [B, T] at another speed and place, and their recorded parts' start and end [B].
 
@@ -62,7 +68,7 @@ class Augment(nn.Module):
         recorded = (waveforms != 0).view(torch.uint8)  # argmax takes no booleans
         start = recorded.argmax(1).float()
         end = samples - recorded.flip(1).argmax(1).float()
-        if not (config.speed or config.shift or config.clip or config.gain or config.companding):
+        if not self.changes_waveforms:
             return waveforms, start, end
         speed = torch.exp(uniform(count, low=-config.speed, high=config.speed, like=waveforms))
         half, middle = (end - start) / 2 / speed, (end + start) / 2
@@ -80,8 +86,10 @@ class Augment(nn.Module):
         moved = torch.lerp(padded.gather(1, before), padded.gather(1, before + 1), share)
         if config.clip:
             clipped = chance(count, 1, share=config.clip, like=moved) > 0
-            limit = moved.abs().amax(1, keepdim=True) * uniform(count, 1, low=0.2, high=0.9, like=moved)
-            moved = torch.where(clipped, moved.clamp(-limit, limit), moved)
+            peak = torch.linalg.vector_norm(moved, math.inf, dim=1, keepdim=True)
+            limit = peak * uniform(count, 1, low=0.2, high=0.9, like=moved)
+            limit = torch.where(clipped, limit, math.inf)
+            moved = moved.clamp(-limit, limit)
         if config.gain:
             moved = moved * decibels(uniform(count, 1, low=-config.gain, high=config.gain, like=moved) / 2)
         if config.companding:

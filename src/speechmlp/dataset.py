@@ -214,24 +214,32 @@ class DeviceCorpus:
         scaled = waveforms.to(torch.float32).mul_(1 / FULL_SCALE)
         return Batch(scaled, self.labels[positions], self._lengths[positions])
 
-    def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, order: Tensor | None = None, share: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[Batch]:
         """Yields the utterances in an order, int64 [M]; every one once, in the corpus's order, without one.
 
-        The last batch may be smaller; an utterance that would be alone joins the batch before it, because batch
-        normalisation has nothing to learn from one.
+        Args:
+            batch_size: utterances in a batch. The last one may be smaller; an utterance that would be alone joins the
+                batch before it, because batch normalisation has nothing to learn from one.
+            order: positions int64 [M].
+            share: chooses the positions that are taken of a batch's; all of them without it.
         """
         order = torch.arange(len(self)) if order is None else order
-        order = order.to(self.device)
-        last = num_batches(len(order), batch_size) - 1
-        for number in range(last + 1):
-            first = number * batch_size
-            yield self.take(order[first : len(order) if number == last else first + batch_size])
+        for positions in torch.split(order.to(self.device), batch_sizes(len(order), batch_size)):
+            yield self.take(positions if share is None else share(positions))
+
+
+def batch_sizes(count: int, batch_size: int) -> list[int]:
+    """Returns the sizes of the batches that `DeviceCorpus.batches` makes of so many utterances."""
+    full, rest = divmod(count, batch_size)
+    before = max(1, full + (rest > min(1, full * (batch_size - 1)))) - 1
+    return [batch_size] * before + [count - before * batch_size]
 
 
 def num_batches(count: int, batch_size: int) -> int:
     """Returns how many batches `DeviceCorpus.batches` makes of so many utterances."""
-    full, rest = divmod(count, batch_size)
-    return max(1, full + (rest > min(1, full * (batch_size - 1))))
+    return len(batch_sizes(count, batch_size))
 
 
 class Sampler:

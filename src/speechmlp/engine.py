@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from speechmlp.config import TrainingConfig
-from speechmlp.dataset import DeviceCorpus, Sampler, num_batches
+from speechmlp.dataset import Batch, DeviceCorpus, Sampler, batch_sizes, num_batches
 from speechmlp.distillation import Teachers
+from speechmlp.distributed import Processes
 from speechmlp.errors import UserError
 from speechmlp.interruption import Interrupted, PartialEpoch
 from speechmlp.labels import NUM_LETTERS
@@ -26,6 +27,8 @@ from speechmlp.watch import StepWatch, dead_layers, has_not_moved
 
 EVALUATION_BATCH = 256
 """Large enough to fill two cores, small enough that features of a batch stay in cache."""
+
+ALONE = Processes()
 
 
 @dataclass(frozen=True)
@@ -86,31 +89,34 @@ def make_deterministic(device: torch.device) -> None:
 
 
 @torch.no_grad()
-def fit_normalizer(model: SpeechClassifier, corpus: DeviceCorpus) -> None:
+def fit_normalizer(model: SpeechClassifier, corpus: DeviceCorpus, processes: Processes = ALONE) -> None:
     """Stores the training corpus's feature statistics in a model whose normaliser is of the kind `corpus`."""
     if model.normalizer.kind != "corpus":
         return
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for batch in corpus.batches(EVALUATION_BATCH):
+    sums = torch.zeros(3, len(model.normalizer.mean), dtype=torch.float64, device=corpus.device)
+    for batch in corpus.batches(EVALUATION_BATCH, processes.share(torch.arange(len(corpus)))):
         for features in model.readings(batch.waveforms):
             double = features.double()  # [B, C, F]
-            count += double.shape[0] * double.shape[2]
-            total = total.to(double) + double.sum((0, 2))
-            squares = squares.to(double) + double.square().sum((0, 2))
+            count = torch.full_like(sums[0], double.shape[0] * double.shape[2])
+            sums += torch.stack([count, double.sum((0, 2)), double.square().sum((0, 2))])
+    count, total, squares = processes.add(sums)
     mean = total / count
     model.normalizer.set_statistics(mean, (squares / count - mean.square()).clamp_min(0).sqrt())
 
 
 @torch.inference_mode()
-def predict(model: SpeechClassifier, corpus: DeviceCorpus) -> tuple[Tensor, Tensor]:
-    """Returns logits float32 [N, 26] and labels int64 [N] of every utterance, in the corpus's order."""
+def predict(model: SpeechClassifier, corpus: DeviceCorpus, processes: Processes = ALONE) -> tuple[Tensor, Tensor]:
+    """Returns logits float32 [N, 26] and labels int64 [N] of every utterance, in the corpus's order.
+
+    Of several processes each predicts its share, and each gets all.
+    """
     model.eval()
-    logits, labels = [torch.empty(0, NUM_LETTERS)], [torch.empty(0, dtype=torch.int64)]
-    total = num_batches(len(corpus), EVALUATION_BATCH)
-    for batch in tqdm(corpus.batches(EVALUATION_BATCH), "predicting", total, leave=False, disable=None):
-        logits.append(model(batch.waveforms).float().cpu())
-        labels.append(batch.labels.cpu())
-    return torch.cat(logits), torch.cat(labels)
+    mine = processes.share(torch.arange(len(corpus)))
+    batches, total = corpus.batches(EVALUATION_BATCH, mine), num_batches(len(mine), EVALUATION_BATCH)
+    logits = [torch.empty(0, NUM_LETTERS, device=corpus.device)]
+    for batch in tqdm(batches, "predicting", total, leave=False, disable=None if processes.first else True):
+        logits.append(model(batch.waveforms).float())
+    return processes.whole(torch.cat(logits), len(corpus)).cpu(), corpus.labels.cpu()
 
 
 def _targets(labels: Tensor, smoothing: float) -> Tensor:
@@ -141,62 +147,84 @@ def _update_average(average: SpeechClassifier, model: SpeechClassifier, decay: f
         kept.copy_(current)
 
 
+class Learner(nn.Module):
+    """What a step computes from a batch, as one module: that is what DistributedDataParallel takes."""
+
+    def __init__(self, model: SpeechClassifier, config: TrainingConfig, teachers: Teachers | None) -> None:
+        super().__init__()
+        self.model, self.config, self.teachers = model, config, teachers
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Returns the loss to descend, and the labels' part of it, in nats."""
+        config = self.config
+        features, front_end_loss = self.model.training_features(batch.waveforms)
+        targets = _targets(batch.labels, config.label_smoothing)
+        if config.mixup:
+            features, targets = _mix(features, targets, config.mixup)
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            logits = self.model.network(features)
+        loss = F.cross_entropy(logits.float(), targets)
+        sought = loss if self.teachers is None else self.teachers.loss(logits.float(), features, loss)
+        return sought + front_end_loss, loss
+
+
 def _train_epoch(
+    learner: nn.Module,
     model: SpeechClassifier,
     average: SpeechClassifier | None,
     corpus: DeviceCorpus,
     sampler: Sampler,
     config: TrainingConfig,
     optimizer: torch.optim.Optimizer,
-    teachers: Teachers | None,
     epoch: int,
+    processes: Processes,
     partial: PartialEpoch | None,
     interrupted: Callable[[], bool],
 ) -> tuple[float, float]:
     """Learns an epoch's utterances, or the rest of them; returns the mean loss and the last learning rate."""
     # Order, dropout and augmentation depend on seed and epoch alone, so a resumed epoch repeats exactly.
     seed = (config.seed << 24) + epoch
-    torch.manual_seed(seed)
+    torch.manual_seed(processes.seed(seed))
     order = sampler.order(torch.Generator().manual_seed(seed))
     model.train()
-    steps = num_batches(len(order), config.batch_size)
+    sizes = batch_sizes(len(order), config.batch_size)
+    steps = len(sizes)
     total = torch.zeros((), dtype=torch.float64)
     done = 0
     if partial is not None:
         done, total = partial.steps, total + partial.loss
         partial.restore_generators(corpus.device)
     lr = 0.0
-    device, bfloat16 = corpus.device.type, config.precision == "bfloat16"
     watch = StepWatch(model, epoch)
-    rest = corpus.batches(config.batch_size, order[done * config.batch_size :])
-    bar = tqdm(rest, f"epoch {epoch}/{config.epochs}", steps, leave=False, disable=None, initial=done)
-    for step, batch in enumerate(bar, start=(epoch - 1) * steps + done):
+    bar = tqdm(
+        corpus.batches(config.batch_size, order[done * config.batch_size :], processes.share),
+        f"epoch {epoch}/{config.epochs}",
+        steps,
+        leave=False,
+        disable=None if processes.first else True,
+        initial=done,
+    )
+    for step, (batch, size) in enumerate(zip(bar, sizes[done:], strict=True), start=(epoch - 1) * steps + done):
         lr = config.optimizer.lr * lr_share(config.schedule, step, config.epochs * steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.zero_grad(set_to_none=True)
-        features, front_end_loss = model.training_features(batch.waveforms)
-        targets = _targets(batch.labels, config.label_smoothing)
-        if config.mixup:
-            features, targets = _mix(features, targets, config.mixup)
-        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
-            logits = model.network(features)
-        loss = F.cross_entropy(logits.float(), targets)
-        sought = loss if teachers is None else teachers.loss(logits.float(), features, loss)
-        (sought + front_end_loss).backward()  # type: ignore[no-untyped-call]
-        watch(step - (epoch - 1) * steps, sought + front_end_loss)
+        sought, loss = learner(batch)
+        weight = processes.weight(size)
+        (sought if weight == 1 else weight * sought).backward()
+        watch(step - (epoch - 1) * steps, sought)
         if config.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad_norm)
         optimizer.step()
         if average is not None:
             _update_average(average, model, config.ema, step)
         # Summed on the device: no waiting in the step.
-        total = total.to(loss.device) + loss.detach() * len(batch.labels)
+        total = total.to(loss.device) + loss.detach() * (weight * size / processes.count)
         done += 1
         if done < steps and interrupted():
             raise Interrupted(PartialEpoch.here(epoch, done, len(order), config.batch_size, total))
     watch.look()
-    return total.item() / len(order), lr
+    return processes.add(total).item() / len(order), lr
 
 
 def _stop_reason(config: TrainingConfig, epoch: int, train_loss: float, best_epoch: int) -> str | None:
@@ -238,6 +266,7 @@ def train(
     optimizer: torch.optim.Optimizer,
     history: list[EpochRecord],
     teachers: Teachers | None = None,
+    processes: Processes = ALONE,
     partial: PartialEpoch | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     warn: Callable[[str], None] = lambda _: None,
@@ -255,6 +284,7 @@ def train(
         optimizer: of the model's parameters.
         history: records of the epochs already done; empty for a new run. Not changed.
         teachers: trained models to learn from beside the labels.
+        processes: that learn together, each a share of every batch; all of them get the same records.
         partial: the epoch after those in `history`, where it has begun.
         interrupted: asked after every step whether to end.
         warn: told what does not stop training and should be known.
@@ -265,16 +295,17 @@ def train(
         Interrupted: it was asked to end; after a step, and never after an epoch's last one.
     """
     best = kept_epoch(history, config)
+    learner = processes.averaging(Learner(model, config, teachers))
     before = history[-1].valid_loss if history else math.nan
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
         begun = partial if partial is not None and partial.epoch == epoch else None
         train_loss, lr = _train_epoch(
-            model, average, corpus, sampler, config, optimizer, teachers, epoch, begun, interrupted
+            learner, model, average, corpus, sampler, config, optimizer, epoch, processes, begun, interrupted
         )
         used = model if average is None else average
         with dead_layers(used.network, warn):
-            logits, labels = predict(used, valid)
+            logits, labels = predict(used, valid, processes)
         valid_loss = F.cross_entropy(logits, labels).item()
         if not math.isfinite(valid_loss):
             raise UserError(f"epoch {epoch}: the validation loss is {valid_loss}; try a smaller training.optimizer.lr")

@@ -116,5 +116,5 @@ class Interrupted(Exception):  # noqa: N818 - not an error
     """
 
     def __init__(self, partial: PartialEpoch) -> None:
-        super().__init__(f"interrupted in epoch {partial.epoch} after {partial.steps} steps of it")
+        super().__init__(f"in epoch {partial.epoch} after {partial.steps} steps of it")
         self.partial = partial

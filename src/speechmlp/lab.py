@@ -50,14 +50,11 @@ def finish(job: Job, threads: int | None = None) -> Path:
     """
     if _is_over(job.run):
         return job.run
-    if (job.run / CONFIG).exists():
-        arguments = ["--resume", str(job.run)]
-    else:
+    if not (job.run / CONFIG).exists():
         shutil.rmtree(job.run, ignore_errors=True)  # killed while its folder was made: nothing in there
-        place = [f"output.folder={json.dumps(str(job.run.parent))}", f"output.name={json.dumps(job.run.name)}"]
-        arguments = ["--config", job.config, *job.overrides, *place]
+    place = [f"output.folder={json.dumps(str(job.run.parent))}", f"output.name={json.dumps(job.run.name)}"]
     environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "speechmlp.train", *arguments]
+    command = [sys.executable, "-m", "speechmlp.train", "--continue", "--config", job.config, *job.overrides, *place]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode and not _is_over(job.run):  # killed at its very end, it had nothing left to do
         raise UserError(f"{job.run.name}: {result.stderr.strip() or f'exit status {result.returncode}'}")

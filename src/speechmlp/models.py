@@ -181,7 +181,7 @@ class SpeechClassifier(nn.Module):
         if isinstance(self.front_end, Aligned):
             return self.front_end.augmented(waveforms, self.augment)
         with torch.no_grad():
-            moved = self.augment.waveforms(waveforms)[0]
+            moved = self.augment.waveforms(waveforms)[0] if self.augment.changes_waveforms else waveforms
             if isinstance(self.front_end, LogMel):
                 features = self.front_end.of_energy(self.augment.mel(moved, self.front_end.spectrum))
             else:

@@ -48,6 +48,18 @@ def create_run(config: Config, config_name: str) -> Path:
     return folder
 
 
+def named_run(config: Config) -> Path | None:
+    """Returns the folder of the run that a configuration names, where there is one to go on with.
+
+    Raises:
+        UserError: the configuration names no run.
+    """
+    if config.output.name is None:
+        raise UserError("--continue: expected output.name=NAME too, by which the run is found again")
+    run = Path(config.output.folder) / config.output.name
+    return run if (run / CONFIG).exists() else None
+
+
 def lock_run(run: Path) -> FileLock:
     """Returns a run folder's lock, which is held until this process ends, however it ends.
 

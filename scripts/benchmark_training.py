@@ -1,0 +1,315 @@
+#!/usr/bin/env python3
+"""Measures training: utterances a second of this project, beside a limit and beside other ways to do the same.
+
+Ways take turns, round after round, on the same utterances and the same network: what else the machine does meets all.
+Processor time, of workers too, tells the work; it hardly changes where other programs compute beside, as the rate does.
+
+limit: the step's matrix products alone, on tensors that lie ready, and a fused Adam update.
+WAV: a DataLoader that reads a file and computes its features an item at a time, as tutorials do, in this process or in
+two workers. Lightning, Trainer: Lightning's and Hugging Face's loops over the same waveforms in memory, with this
+project's front end on whole batches and Adam; measured where they are installed (pip install --target FOLDER lightning
+transformers accelerate, then PYTHONPATH=FOLDER).
+"""
+
+import argparse
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from speechmlp.config import Config
+from speechmlp.config_file import load_config
+from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters
+from speechmlp.engine import Learner, make_deterministic, select_device, train
+from speechmlp.environment import keep_freed_memory
+from speechmlp.errors import UserError, run_command
+from speechmlp.models import SpeechClassifier
+from speechmlp.optim import build_optimizer
+from speechmlp.packing import open_packed
+
+Way = Callable[[], float]
+"""Learns every utterance once and returns the seconds."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", metavar="FILE", required=True)
+    parser.add_argument("--utterances", type=int, metavar="N", default=1536, help="learnt a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, metavar="N", default=7, help="after one to warm up (%(default)s)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    return parser
+
+
+class Recordings(Dataset[tuple[Tensor, Tensor]]):
+    """WAV files, each read and turned into features when it is asked for."""
+
+    def __init__(self, folder: Path, labels: Tensor, model: SpeechClassifier) -> None:
+        self.folder, self.labels, self.model = folder, labels, model
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @torch.no_grad()
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        samples, _ = soundfile.read(self.folder / f"{index}.wav", dtype="float32")
+        return self.model.training_features(torch.from_numpy(samples)[None])[0][0], self.labels[index]
+
+
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Remembers the matrix products that run under it, and can run them again on tensors of their own."""
+
+    KINDS = ("mm", "addmm", "bmm", "baddbmm")
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operation, and remembers it where it is a product."""
+        result = func(*args, **(kwargs or {}))
+        if (name := func.overloadpacket.__name__) in self.KINDS:
+            left, right = args[1:3] if name.endswith("addmm") or name == "baddbmm" else args[:2]
+            fresh = [
+                torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).fill_(0.5)
+                for x in (left, right)
+            ]
+            self.pairs.append((fresh[0], fresh[1], torch.empty_like(result)))
+        return result
+
+    def run(self) -> None:
+        """Runs the products again."""
+        for left, right, result in self.pairs:
+            torch.matmul(left, right, out=result)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _corpus(config: Config, count: int, device: torch.device) -> DeviceCorpus:
+    letters = SpokenLetters(open_packed(config.corpus), "train")
+    rows = torch.randint(len(letters), (count,), generator=torch.Generator().manual_seed(0))
+    waveforms = torch.cat([batch.waveforms for batch in letters.to(torch.device("cpu")).batches(256, rows)])
+    samples = (waveforms * 32768).to(torch.int16).to(device)
+    positions = torch.arange(count, device=device)
+    return DeviceCorpus([samples], [positions], letters.labels[rows].to(device), letters.lengths[rows].to(device))
+
+
+def _ours(config: Config, corpus: DeviceCorpus) -> Way:
+    model = SpeechClassifier(config).to(corpus.device)
+    optimizer = build_optimizer(config.training.optimizer, model.parameters())
+    one = torch.zeros(1, dtype=torch.int64, device=corpus.device)
+    batch = corpus.take(one)
+    valid = DeviceCorpus([(batch.waveforms * 32768).to(torch.int16)], [one], batch.labels, batch.lengths)
+    average = SpeechClassifier(config).to(corpus.device).eval() if config.training.ema else None
+    training = config.training.model_copy(update={"epochs": 1})
+    sampler = Sampler(corpus.labels, [len(corpus)], [], config.training.balance)
+
+    def way() -> float:
+        return next(train(model, average, corpus, sampler, valid, training, optimizer, [])).seconds
+
+    return way
+
+
+def _limit(config: Config, corpus: DeviceCorpus) -> Way:
+    model = SpeechClassifier(config).to(corpus.device)
+    learner = Learner(model, config.training, None).train()
+    batch = corpus.take(torch.arange(config.training.batch_size, device=corpus.device))
+    with Products() as products:
+        learner(batch)[0].backward()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-9, fused=True)
+
+    def way() -> float:
+        _wait(corpus.device)
+        started = time.perf_counter()
+        for _ in range(len(corpus) // config.training.batch_size):
+            products.run()
+            optimizer.step()
+        _wait(corpus.device)
+        return time.perf_counter() - started
+
+    return way
+
+
+def _loader(config: Config, corpus: DeviceCorpus, folder: Path, workers: int) -> Way:
+    itemwise = config.model_copy(update={"front_end": config.front_end.model_copy(update={"endpoints": "energy"})})
+    model = SpeechClassifier(itemwise if config.front_end.kind == "aligned" else config)
+    data = Recordings(folder, corpus.labels.cpu(), model)
+    loader = DataLoader(data, config.training.batch_size, shuffle=True, num_workers=workers)
+    network = SpeechClassifier(config).to(corpus.device).network.train()
+    optimizer = build_optimizer(config.training.optimizer, network.parameters())
+
+    def way() -> float:
+        started = time.perf_counter()
+        for features, labels in loader:
+            optimizer.zero_grad()
+            with torch.autocast(corpus.device.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
+                logits = network(features.to(corpus.device))
+            F.cross_entropy(logits.float(), labels.to(corpus.device)).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        _wait(corpus.device)
+        return time.perf_counter() - started
+
+    return way
+
+
+class Whole(nn.Module):
+    """Network with its loss, as trainers take it."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.training_config, self.model = config.training, SpeechClassifier(config)
+
+    def forward(self, waveforms: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Returns the loss of waveforms [B, 16000] and labels [B]."""
+        features, extra = self.model.training_features(waveforms)
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.training_config.precision == "bfloat16"):
+            logits = self.model.network(features)
+        return {"loss": F.cross_entropy(logits.float(), labels) + extra}
+
+
+def _lightning(config: Config, corpus: DeviceCorpus, waveforms: Tensor) -> Way:
+    import lightning
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+    class Module(lightning.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole = Whole(config)
+            self.seconds = 0.0
+
+        def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            return self.whole(*batch)["loss"]  # type: ignore[no-any-return]
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), 1e-3, fused=True)
+
+        def on_train_epoch_start(self) -> None:
+            self.seconds = -time.perf_counter()
+
+        def on_train_epoch_end(self) -> None:
+            _wait(corpus.device)
+            self.seconds += time.perf_counter()
+
+    module = Module()
+    loader = DataLoader(TensorDataset(waveforms, corpus.labels.cpu()), config.training.batch_size, shuffle=True)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+
+    def way() -> float:
+        trainer = lightning.Trainer(max_epochs=1, accelerator="cpu" if corpus.device.type == "cpu" else "gpu", **quiet)
+        trainer.fit(module, loader)
+        return module.seconds
+
+    return way
+
+
+def _hugging_face(config: Config, corpus: DeviceCorpus, waveforms: Tensor, scratch: str) -> Way:
+    import transformers
+
+    class Items(Dataset[dict[str, Tensor]]):
+        def __len__(self) -> int:
+            return len(waveforms)
+
+        def __getitem__(self, index: int) -> dict[str, Tensor]:
+            return {"waveforms": waveforms[index], "labels": corpus.labels[index].cpu()}
+
+    class Watch(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+            self.seconds = -time.perf_counter()
+
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
+            _wait(corpus.device)
+            self.seconds += time.perf_counter()
+
+    watch, whole = Watch(), Whole(config)
+
+    def way() -> float:
+        settings = transformers.TrainingArguments(
+            scratch,
+            num_train_epochs=1,
+            per_device_train_batch_size=config.training.batch_size,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=corpus.device.type == "cpu",
+            optim="adamw_torch_fused",
+        )
+        transformers.Trainer(whole, settings, train_dataset=Items(), callbacks=[watch]).train()
+        return watch.seconds
+
+    return way
+
+
+def _ways(config: Config, corpus: DeviceCorpus, folder: Path) -> dict[str, Way]:
+    waveforms = torch.cat([batch.waveforms.cpu() for batch in corpus.batches(256)])
+    for number, waveform in enumerate(waveforms):
+        soundfile.write(folder / f"{number}.wav", waveform.numpy(), 16_000, subtype="PCM_16")
+    ways = {"ours": _ours(config, corpus), "limit": _limit(config, corpus)}
+    for workers in (0, 2):
+        ways[f"WAV, {workers} workers"] = _loader(config, corpus, folder, workers)
+    peers: dict[str, Callable[[], Way]] = {
+        "Lightning": lambda: _lightning(config, corpus, waveforms),
+        "Trainer": lambda: _hugging_face(config, corpus, waveforms, str(folder / "trainer")),
+    }
+    for name, peer in peers.items():
+        try:
+            ways[name] = peer()
+        except ImportError as error:
+            print(f"left out: {name} ({error})", file=sys.stderr)
+    return ways
+
+
+def _ratio(found: dict[str, list[float]], name: str) -> float:
+    """Returns the median over rounds of a way's figure as a multiple of ours; the first round warms up."""
+    return statistics.median(other / own for own, other in zip(found["ours"][1:], found[name][1:], strict=True))
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.rounds < 1 or arguments.utterances < config.training.batch_size:
+        raise UserError("--rounds and --utterances: expected 1 or more, and a batch or more")
+    keep_freed_memory()
+    device = select_device(config.device)
+    if config.training.deterministic:
+        make_deterministic(device)
+    torch.manual_seed(0)
+    count = arguments.utterances // config.training.batch_size * config.training.batch_size
+    times: dict[str, list[float]] = {}
+    work: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="speechmlp-benchmark-") as scratch:
+        ways = _ways(config, _corpus(config, count, device), Path(scratch))
+        for _ in range(arguments.rounds + 1):
+            for name, way in ways.items():
+                before = sum(os.times()[:4])  # this process and its ended children
+                times.setdefault(name, []).append(way())
+                work.setdefault(name, []).append(sum(os.times()[:4]) - before)
+    print(f"{Path(arguments.config).name} {' '.join(arguments.overrides)}".strip(), end="")
+    print(f", batch {config.training.batch_size}, {count} utterances a round, {arguments.rounds} rounds; ", end="")
+    print(f"{torch.get_num_threads()} threads, {device}\n")
+    print("| | utterances a second | least and most | ours is faster | processor ms each | ours needs less |")
+    print("|---|---|---|---|---|---|")
+    for name, found in times.items():
+        rates = [count / seconds for seconds in found[1:]]
+        each = 1000 * statistics.median(work[name][1:]) / count
+        print(f"| {name} | {statistics.median(rates):,.0f} | {min(rates):,.0f} – {max(rates):,.0f} ", end="")
+        print(f"| {_ratio(times, name):.2f} × | {each:.3f} | {_ratio(work, name):.2f} × |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(_parser(), _measure, None))

@@ -1,0 +1,344 @@
+"""One run of training: from a configuration to the files in its folder."""
+
+import copy
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from tqdm import tqdm
+
+from speechmlp.board import Board
+from speechmlp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from speechmlp.config import Config
+from speechmlp.config_file import load_config, override_config
+from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters
+from speechmlp.distillation import Teachers, same_features
+from speechmlp.distributed import Processes
+from speechmlp.engine import (
+    EpochRecord,
+    batch_positions,
+    finished,
+    fit_normalizer,
+    kept_epoch,
+    make_deterministic,
+    predict,
+    select_device,
+    train,
+)
+from speechmlp.errors import UserError
+from speechmlp.interruption import Interrupted, Interruption, PartialEpoch
+from speechmlp.metrics import fit_reject_below, fit_temperature
+from speechmlp.models import SpeechClassifier
+from speechmlp.optim import build_optimizer, restore_optimizer
+from speechmlp.packing import PackedCorpus, open_packed
+from speechmlp.quick_check import quick_check
+from speechmlp.runlog import BEST, CONFIG, LAST, create_run, lock_run, write_metrics
+from speechmlp.watch import NonFiniteError
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training starts.
+
+    Attributes:
+        config: resolved.
+        run: the folder to go on in; None for a new one.
+        last: its last checkpoint; None where there is none yet.
+        lock: of the folder; None where it is new, and in all processes but the first.
+        over: why its training is over; None where there is something to do.
+    """
+
+    config: Config
+    run: Path | None = None
+    last: Checkpoint | None = None
+    lock: FileLock | None = None
+    over: str | None = None
+
+
+def resume(run: Path, overrides: Sequence[str], processes: Processes) -> Start:
+    """Returns where to go on with a run.
+
+    Raises:
+        UserError: it is no run, another process trains in it, or an override is wrong.
+    """
+    locks: list[FileLock] = []
+
+    def read() -> Checkpoint | Config:
+        locks.append(lock_run(run))
+        if (run / LAST).exists() or not (run / CONFIG).exists():
+            last = load_checkpoint(run / LAST)
+            write_metrics(run, last.history)
+            return last
+        return load_config(run / CONFIG)  # it ended before there was anything to go on from
+
+    found = processes.from_first(read)
+    last = found if isinstance(found, Checkpoint) else None
+    config = override_config(found.config if isinstance(found, Checkpoint) else found, overrides)
+    over = finished(last.history, config.training) if last is not None else None
+    return Start(config, run, last, locks[0] if locks else None, over)
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """What a run learns from, and what it is validated on.
+
+    Attributes:
+        packed: the main corpus.
+        training: the utterances to learn: the main corpus's, those mixed in, and the negatives.
+        corpus: the same, joined, on the device.
+        sampler: which of them an epoch learns.
+        valid: the validation split, on the device.
+    """
+
+    packed: PackedCorpus
+    training: list[SpokenLetters]
+    corpus: DeviceCorpus
+    sampler: Sampler
+    valid: DeviceCorpus
+
+    @classmethod
+    def open(cls, config: Config, device: torch.device) -> "Corpora":
+        """Opens what a configuration names; decodes what has not been decoded.
+
+        Raises:
+            UserError: a manifest or a recording cannot be read, or a split is empty.
+        """
+        section = config.corpus
+        packed = open_packed(section)
+        validation = SpokenLetters(packed, "valid")
+        training = [SpokenLetters(packed, *(("train", "valid") if section.learn == "train+valid" else ("train",)))]
+        for parts, letters in ((section.mix, True), (section.negatives, False)):
+            for part in parts:
+                further = open_packed(section.model_copy(update={"manifest": part.manifest}), letters=letters)
+                training.append(SpokenLetters(further, "train"))
+        corpus = DeviceCorpus.join([letters.to(device) for letters in training])
+        weights = [part.weight for part in (*section.mix, *section.negatives)]
+        sampler = Sampler(corpus.labels, [len(letters) for letters in training], weights, config.training.balance)
+        return cls(packed, training, corpus, sampler, validation.to(device))
+
+    def tell(self, config: Config) -> None:
+        """Prints what there is to learn, and what a quick check finds in it."""
+        for finding in quick_check(self.packed) if config.corpus.audit else ():
+            tqdm.write(f"audit: {finding.line()}", file=sys.stderr)
+        for problem in self.packed.skipped:
+            tqdm.write(f"left out: {problem}", file=sys.stderr)
+        how = "decoded" if self.packed.decoded else "already decoded"
+        counts = f"{len(self.training[0])} training and {len(self.valid)} validation letters"
+        print(f"Corpus: {config.corpus.manifest}: {counts} ({how})")
+        further = zip((*config.corpus.mix, *config.corpus.negatives), self.training[1:], strict=True)
+        for part, utterances in further:
+            print(f"Mixed in: {part.manifest}: {part.weight:g} for each of them, out of {len(utterances)}")
+
+    def ids_at(self, positions: Sequence[int]) -> list[str]:
+        """Returns the names of training utterances."""
+        names = [utterance.id for part in self.training for utterance in part.utterances]
+        return [names[position] for position in positions]
+
+
+def load_teachers(config: Config, device: torch.device) -> Teachers | None:
+    """Returns the trained models to learn from; None without `distill`.
+
+    Raises:
+        UserError: a checkpoint cannot be read, or its front end is another.
+    """
+    if config.training.distill is None:
+        return None
+    trained = [load_checkpoint(path) for path in config.training.distill.teachers]
+    for path, teacher in zip(config.training.distill.teachers, trained, strict=True):
+        if not same_features(teacher.config, config):
+            raise UserError(f"{path}: its front end reads other features; expected the front_end of this configuration")
+    return Teachers(config.training.distill, [teacher.model.to(device) for teacher in trained])
+
+
+class TrainingRun:
+    """A model in training and its folder.
+
+    Attributes:
+        run: the folder.
+        used: the model that is validated and kept: the average of weights where there is one.
+        history: records of the epochs done.
+    """
+
+    def __init__(self, start: Start, name: str, processes: Processes) -> None:
+        """Opens the corpora, builds the model or takes it from the checkpoint, and makes the folder of a new run.
+
+        Args:
+            start: where training starts.
+            name: of a new run, where its configuration names none.
+            processes: that learn together.
+
+        Raises:
+            UserError: something in the configuration, the corpora, the checkpoint or the folder is wrong.
+        """
+        config = self.config = start.config
+        self.processes = processes
+        self.device = select_device(config.device)
+        if config.training.deterministic:
+            make_deterministic(self.device)
+        self.corpora = Corpora.open(config, self.device)
+        torch.manual_seed(config.training.seed)
+        self.model = processes.sharing_statistics(SpeechClassifier(config).to(self.device))
+        self.optimizer = build_optimizer(config.training.optimizer, self.model.parameters())
+        if start.last is None:
+            fit_normalizer(self.model, self.corpora.corpus, processes)
+        self.teachers = load_teachers(config, self.device)
+        self.board = Board() if config.output.tensorboard and processes.first else None
+        self.average = copy.deepcopy(self.model).eval() if config.training.ema else None
+        self.used = self.model if self.average is None else self.average
+        self.history: list[EpochRecord] = []
+        self.partial: PartialEpoch | None = None
+        self._told: set[str] = set()
+        self._lock = start.lock  # held until this process ends
+        if start.run is None:
+            self.run = processes.from_first(lambda: create_run(config, name))
+            if processes.first:
+                self._lock = lock_run(self.run)
+        else:
+            self.run = start.run
+        if start.last is not None:
+            self._restore(start.last)
+
+    def _restore(self, last: Checkpoint) -> None:
+        """Takes weights, optimizer and place from a checkpoint."""
+        self.history = last.history
+        try:
+            state = last.training or {}
+            self.model.load_state_dict(state["model"] or last.model.state_dict())
+            restore_optimizer(self.optimizer, state["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(last.model.state_dict())
+            self.partial = PartialEpoch.read(state["partial"]) if state.get("partial") else None
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise UserError(
+                f"{self.run}: the overrides change the model or optimizer; start a new run instead"
+            ) from error
+        if self.partial is None:
+            return
+        if self.processes.count > 1:
+            raise UserError(
+                f"{self.run}: one process was interrupted within epoch {self.partial.epoch}; go on with one process"
+            )
+        begun = (self.partial.utterances, self.partial.batch_size)
+        size = (self.corpora.sampler.count, self.config.training.batch_size)
+        if self.partial.epoch != len(self.history) + 1 or begun != size:
+            raise UserError(
+                f"{self.run}: it ended within an epoch of {begun[0]} utterances by {begun[1]}, found {size[0]} by "
+                f"{size[1]}; finish it with the corpus and training.batch_size that it began with"
+            )
+
+    def tell(self) -> None:
+        """Prints what is learnt, by what, and where it goes."""
+        self.corpora.tell(self.config)
+        processes = f", {self.processes.count} processes" if self.processes.count > 1 else ""
+        print(f"Model: {self.model.num_parameters():,} parameters on {self.device}{processes}")
+        print(f"Run: {self.run}", flush=True)
+
+    def _warn(self, warning: str) -> None:
+        kind = warning.rpartition(": ")[2]
+        if kind not in self._told and self.processes.first:  # once, and not after every epoch
+            tqdm.write(f"warning: {warning}", file=sys.stderr)
+        self._told.add(kind)
+
+    def _save_last(self, begun: PartialEpoch | None = None) -> None:
+        learnt = None if self.average is None else self.model.state_dict()
+        state = {"optimizer": self.optimizer.state_dict(), "model": learnt, "partial": begun and vars(begun)}
+        save_checkpoint(self.run / LAST, self.config, self.used, self.history, state)
+
+    def _keep_best(self) -> list[str]:
+        """Makes best.pt ready for use; returns what there is to say about it."""
+        kept = kept_epoch(self.history, self.config.training)
+        assert kept is not None
+        learnt_too = ", which were learnt too" if self.config.corpus.learn == "train+valid" else ""
+        which = self.config.training.keep.capitalize()
+        share = f"{100 * kept.valid_accuracy:.2f}% of the validation letters{learnt_too}"
+        lines = [f"Stopped: {self.history[-1].stop}", f"{which}: {share}, epoch {kept.epoch}, {self.run / BEST}"]
+        best = load_checkpoint(self.run / BEST)
+        logits, labels = predict(best.model.to(self.device), self.corpora.valid)
+        if self.board is not None:
+            self.board.close(kept.epoch, logits, labels, self.corpora.valid)
+        if self.config.corpus.learn == "train":  # learnt utterances would make every model look too sure
+            temperature = fit_temperature(logits, labels)
+            reject_below = fit_reject_below(logits / temperature)
+            save_checkpoint(
+                self.run / BEST,
+                best.config,
+                best.model,
+                best.history,
+                temperature=temperature,
+                reject_below=reject_below,
+            )
+            lines.append(f"Temperature: {temperature:.3f}, fitted on the validation letters")
+            lines.append(f"Declines what is less probable than {reject_below:.3f}, as one in 20 of them is")
+        return lines
+
+    def _keep(self, record: EpochRecord) -> None:
+        """Writes what an epoch changed, and tells about it."""
+        # last.pt comes after best.pt: what it says is done is done, and a process killed before repeats the epoch.
+        if record.best:
+            save_checkpoint(self.run / BEST, self.config, self.used, self.history)
+        lines = self._keep_best() if record.stop else []
+        self._save_last()
+        write_metrics(self.run, self.history)
+        if self.board is not None:
+            self.board.epoch(record)
+        tqdm.write(
+            f"epoch {record.epoch}/{self.config.training.epochs}  train loss {record.train_loss:.4f}  "
+            f"valid loss {record.valid_loss:.4f}  valid accuracy {100 * record.valid_accuracy:.2f}%"
+            f"{'  best' if record.best and self.config.training.keep == 'best' else ''}"
+        )
+        print(*lines, sep="\n", end="\n" if lines else "", flush=True)
+
+    def finish(self, interruption: Interruption) -> int:
+        """Trains until there is a reason to stop, or until it is interrupted; returns the exit status.
+
+        Alone, an interrupted run saves after the step; several processes end at once and repeat the epoch later,
+        because a signal does not reach them at the same step.
+
+        Raises:
+            UserError: numbers are not finite any more, or a file cannot be written.
+        """
+        if self.board is not None:
+            self.board.open(self.run, len(self.history))
+        epochs = train(
+            self.model,
+            self.average,
+            self.corpora.corpus,
+            self.corpora.sampler,
+            self.corpora.valid,
+            self.config.training,
+            self.optimizer,
+            self.history,
+            self.teachers,
+            self.processes,
+            self.partial,
+            interruption,
+            self._warn,
+        )
+        if self.processes.count == 1:
+            interruption.wait()
+        try:
+            for record in epochs:
+                self.history.append(record)
+                if self.processes.first:
+                    self._keep(record)
+                if interruption() and not record.stop:
+                    return self._interrupted(f"after epoch {record.epoch}", interruption)
+        except Interrupted as ended:
+            self._save_last(ended.partial)
+            return self._interrupted(str(ended), interruption)
+        except NonFiniteError as error:
+            last = self.run / LAST
+            positions = batch_positions(self.corpora.sampler, self.config.training, len(self.history) + 1, error.step)
+            good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
+            names = ", ".join(self.corpora.ids_at(positions))
+            raise UserError(f"{error}; {good}", f"its utterances: {names}") from error
+        return 0
+
+    def _interrupted(self, where: str, interruption: Interruption) -> int:
+        again = f"python -m speechmlp.train --resume {shlex.quote(str(self.run))}"
+        print(f"interrupted {where}; saved, go on with: {again}", file=sys.stderr)
+        return 128 + (interruption.number or 0)
