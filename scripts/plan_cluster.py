@@ -71,7 +71,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         "between processes.\n"
     )
     print(
-        "| processes | batch of all | arithmetic, s | data, s | network, s of an epoch | binds |\n|---|---|---|---|---|---|"
+        "| processes | their batch | arithmetic, s | data, s | network, s an epoch | binds |\n|---|---|---|---|---|---|"
     )
     for processes in (1, 2, 8, 64, 512):
         machines = math.ceil(processes / arguments.per_machine)
