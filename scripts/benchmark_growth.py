@@ -19,17 +19,17 @@ from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
 
 GROWTH = {
-    "utterances": (512, 2048, 8192),
+    "utterances": (256, 1024, 4096),
     "hidden": (25, 50, 100, 200, 400, 800),
     "batch": (8, 16, 32, 64, 128, 256, 512),
 }
-USUAL = {"utterances": 2048, "hidden": 100, "batch": 64}
+USUAL = {"utterances": 1024, "hidden": 100, "batch": 64}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", metavar="FILE", default="configs/seed.yaml", help="(%(default)s)")
-    parser.add_argument("--rounds", type=int, metavar="N", default=3, help="(%(default)s)")
+    parser.add_argument("--rounds", type=int, metavar="N", default=2, help="(%(default)s)")
     parser.add_argument("--picture", metavar="FILE", help="PNG to draw")
     return parser
 

@@ -13,9 +13,9 @@ from tests.conftest import ROOT, Run
 
 @pytest.mark.slow
 def test_training_is_measured_beside_a_limit_and_files(tone_corpus: Path, run_python: Run) -> None:
-    command = [ROOT / "scripts" / "benchmark_training.py", "--config", ROOT / "configs" / "seed.yaml", "device=cpu"]
+    command = [ROOT / "scripts" / "benchmark_training.py", "--config", ROOT / "configs" / "seed.yaml"]
     sizes = ["--utterances", "128", "--rounds", "2"]
-    result = run_python(*command, *sizes, f"corpus.manifest={json.dumps(str(tone_corpus))}")
+    result = run_python(*command, *sizes, "device=cpu", f"corpus.manifest={json.dumps(str(tone_corpus))}")
     assert result.returncode == 0, result.stderr
     head, _, *table = result.stdout.splitlines()
     assert "batch 64, 128 utterances a round, 2 rounds" in head
