@@ -5,10 +5,11 @@ Ways take turns, round after round, on the same utterances and the same network:
 Processor time, of workers too, tells the work; it hardly changes where other programs compute beside, as the rate does.
 
 limit: the step's matrix products alone, on tensors that lie ready, and a fused Adam update.
-WAV: a DataLoader that reads a file and computes its features an item at a time, as tutorials do, in this process or in
-two workers. Lightning, Trainer: Lightning's and Hugging Face's loops over the same waveforms in memory, with this
-project's front end on whole batches and Adam; measured where they are installed (pip install --target FOLDER lightning
-transformers accelerate, then PYTHONPATH=FOLDER).
+WAV: a DataLoader that reads a file and computes its features an item at a time, in this process or in two workers; by
+torchaudio.load, as tutorials do (with the extra ffmpeg), or by soundfile, which is quicker.
+Lightning, Trainer: Lightning's and Hugging Face's loops over the same waveforms in memory, with this project's front
+end on whole batches and Adam; measured where they are installed (pip install --target FOLDER lightning transformers
+accelerate, then PYTHONPATH=FOLDER).
 """
 
 import argparse
@@ -19,11 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import soundfile
 import torch
+import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -55,16 +58,20 @@ def _parser() -> argparse.ArgumentParser:
 class Recordings(Dataset[tuple[Tensor, Tensor]]):
     """WAV files, each read and turned into features when it is asked for."""
 
-    def __init__(self, folder: Path, labels: Tensor, model: SpeechClassifier) -> None:
-        self.folder, self.labels, self.model = folder, labels, model
+    def __init__(self, folder: Path, labels: Tensor, model: SpeechClassifier, reader: str) -> None:
+        self.folder, self.labels, self.model, self.reader = folder, labels, model, reader
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @torch.no_grad()
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        samples, _ = soundfile.read(self.folder / f"{index}.wav", dtype="float32")
-        return self.model.training_features(torch.from_numpy(samples)[None])[0][0], self.labels[index]
+        path = self.folder / f"{index}.wav"
+        if self.reader == "torchaudio":
+            waveform = torchaudio.load(path)[0]
+        else:
+            waveform = torch.from_numpy(soundfile.read(path, dtype="float32")[0])[None]
+        return self.model.training_features(waveform)[0][0], self.labels[index]
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -144,10 +151,11 @@ def _limit(config: Config, corpus: DeviceCorpus) -> Way:
     return way
 
 
-def _loader(config: Config, corpus: DeviceCorpus, folder: Path, workers: int) -> Way:
+def _loader(config: Config, corpus: DeviceCorpus, folder: Path, reader: str, workers: int) -> Way:
     itemwise = config.model_copy(update={"front_end": config.front_end.model_copy(update={"endpoints": "energy"})})
     model = SpeechClassifier(itemwise if config.front_end.kind == "aligned" else config)
-    data = Recordings(folder, corpus.labels.cpu(), model)
+    data = Recordings(folder, corpus.labels.cpu(), model, reader)
+    data[0]  # an ImportError, where the reader is not there
     loader = DataLoader(data, config.training.batch_size, shuffle=True, num_workers=workers)
     network = SpeechClassifier(config).to(corpus.device).network.train()
     optimizer = build_optimizer(config.training.optimizer, network.parameters())
@@ -260,9 +268,12 @@ def _ways(config: Config, corpus: DeviceCorpus, folder: Path) -> dict[str, Way]:
     for number, waveform in enumerate(waveforms):
         soundfile.write(folder / f"{number}.wav", waveform.numpy(), 16_000, subtype="PCM_16")
     ways = {"ours": _ours(config, corpus), "limit": _limit(config, corpus)}
-    for workers in (0, 2):
-        ways[f"WAV, {workers} workers"] = _loader(config, corpus, folder, workers)
     peers: dict[str, Callable[[], Way]] = {
+        f"WAV by {reader}, {workers} workers": partial(_loader, config, corpus, folder, reader, workers)
+        for reader in ("torchaudio", "soundfile")
+        for workers in (0, 2)
+    }
+    peers |= {
         "Lightning": lambda: _lightning(config, corpus, waveforms),
         "Trainer": lambda: _hugging_face(config, corpus, waveforms, str(folder / "trainer")),
     }

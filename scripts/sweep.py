@@ -13,7 +13,7 @@ from pathlib import Path
 
 from speechmlp.config_file import load_config
 from speechmlp.errors import UserError, run_command
-from speechmlp.lab import Job, finish_all
+from speechmlp.lab import Job, finish_all, visible_gpus
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -21,7 +21,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", required=True)
     parser.add_argument("--name", required=True, help="folder in runs/ for the sweep")
     parser.add_argument("--seeds", type=int, metavar="N", default=5, help="of each combination (%(default)s)")
-    parser.add_argument("--jobs", type=int, metavar="N", default=os.cpu_count() or 1, help="at a time (%(default)s)")
+    jobs = len(visible_gpus()) or os.cpu_count() or 1
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", default=jobs, help="at a time; a GPU or core each by default (%(default)s)"
+    )
     parser.add_argument(
         "--set",
         dest="axes",

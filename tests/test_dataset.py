@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from speechmlp.config import CorpusConfig
-from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters, num_batches
+from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters, num_batches, stacked
 from speechmlp.errors import UserError
 from speechmlp.manifest import Split, read_manifest, write_manifest
 from speechmlp.packing import PackedCorpus, open_packed
@@ -130,3 +130,44 @@ def test_memory_is_given_back_while_a_large_corpus_is_read(tone_corpus: Path, mo
     after = [batch.waveforms for batch in DeviceCorpus.join(corpora).batches(16)]
     assert len(released) >= 4  # two corpora, each time that 1 MB has been read
     assert all(torch.equal(one, other) for one, other in zip(before[:-1], after, strict=False))
+
+
+def test_a_corpus_may_stay_in_memory_while_its_batches_move(letters: SpokenLetters) -> None:
+    resident = letters.to(CPU)
+    # torch tells the device "cpu:0" from "cpu", so every batch goes the way that it goes to a GPU, but for the pinning.
+    moving = DeviceCorpus(
+        [letters._waveforms], [letters._rows], letters.labels, letters.lengths, device=torch.device("cpu:0")
+    )
+    positions = torch.tensor([3, 50, 7, 103])
+    for one, other in zip(resident.take(positions), moving.take(positions), strict=True):
+        assert torch.equal(one, other)
+    both, expected = DeviceCorpus.join([moving, moving]), DeviceCorpus.join([resident, resident])
+    assert both.device == torch.device("cpu:0")
+    order = torch.randperm(208)
+    for batch, same in zip(both.batches(64, order), expected.batches(64, order), strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(batch, same, strict=True))
+
+
+def test_corpora_in_one_tensor_are_the_same(letters: SpokenLetters) -> None:
+    parts = [letters._waveforms, letters._waveforms[:30], letters._waveforms]
+    rows = [torch.tensor([5, 100]), torch.tensor([29, 0, 3]), torch.tensor([77])]
+    numbers = torch.arange(6)
+    apart = DeviceCorpus(parts, rows, numbers, numbers)
+    together = DeviceCorpus(*stacked(parts, rows), numbers, numbers)
+    order = torch.tensor([5, 0, 3, 2, 4, 1])
+    assert torch.equal(apart.take(order).waveforms, together.take(order).waveforms)
+
+
+@pytest.mark.cuda
+def test_what_does_not_fit_on_the_gpu_is_read_from_memory(
+    letters: SpokenLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions, cuda = torch.tensor([3, 50, 7]), torch.device("cuda")
+    resident = letters.to(cuda)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 1000))
+    moving = letters.to(cuda)
+    assert moving.labels.device == CPU
+    for corpus in (moving, DeviceCorpus.join([resident, moving]), DeviceCorpus.join([moving, resident])):
+        for one, other in zip(resident.take(positions.cuda()), corpus.take(positions), strict=True):
+            assert other.device.type == "cuda"
+            assert torch.equal(one, other)

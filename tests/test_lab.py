@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from scripts.compare_runs import sign_flip_p
 from scripts.sweep import combinations
 
 from speechmlp.errors import UserError
+from speechmlp.lab import Job, finish_all, visible_gpus
 from tests.conftest import ROOT, Run
 
 
@@ -67,3 +69,32 @@ def test_mistakes_end_a_sweep_before_it_begins(run_python: Run, tmp_path: Path) 
     assert failing.returncode == 2
     assert len(failing.stderr.splitlines()) == 2
     assert not (tmp_path / "runs").exists()
+
+
+def test_gpus_are_those_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8932f937")
+    assert visible_gpus() == ["2", "GPU-8932f937"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == []
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-1)'\necho 'GPU 1: NVIDIA H100 (UUID: GPU-2)'\n")
+    program.chmod(0o755)
+    assert visible_gpus() == ["0", "1"]
+
+
+def test_runs_are_spread_over_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in the interpreter's place writes down what it sees."""
+    seen = tmp_path / "seen"
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES $OMP_NUM_THREADS" >> {seen}\nsleep 0.3\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    finish_all([Job("c.yaml", (), tmp_path / str(number)) for number in range(8)], at_once=4)
+    lines = seen.read_text().splitlines()
+    assert sorted(lines) == ["4 2"] * 4 + ["5 2"] * 4
+    assert sorted(lines[:4]) == ["4 2", "4 2", "5 2", "5 2"]

@@ -98,11 +98,13 @@ class SpokenLetters(Dataset[Item]):
     def to(self, device: torch.device) -> "DeviceCorpus":
         """Returns the utterances as they are read in training.
 
-        On a CUDA device the whole split moves there once, as int16 (32 kB an utterance); on the CPU it stays
-        memory-mapped.
+        On a CUDA device the whole split moves there once, as int16 (32 kB an utterance), where it takes no more than
+        half of the free memory; else, and on the CPU, it stays memory-mapped, and its batches move.
         """
-        if device.type == "cpu":
-            return DeviceCorpus([self._waveforms], [self._rows], self.labels, self.lengths, [self._release])
+        size = len(self) * self._waveforms[0].nbytes
+        if device.type == "cpu" or size > torch.cuda.mem_get_info(device)[0] // 2:
+            indexed = torch.zeros(0, device=device).device  # cuda:0 where cuda is asked for
+            return DeviceCorpus([self._waveforms], [self._rows], self.labels, self.lengths, [self._release], indexed)
         rows = torch.arange(len(self), device=device)
         waveforms = self._waveforms[self._rows].to(device)
         return DeviceCorpus([waveforms], [rows], self.labels.to(device), self.lengths.to(device))
@@ -159,6 +161,7 @@ class DeviceCorpus:
         labels: Tensor,
         lengths: Tensor,
         release: Sequence[Callable[[], None]] = (),
+        device: torch.device | None = None,
     ) -> None:
         """Keeps references; copies nothing.
 
@@ -168,7 +171,9 @@ class DeviceCorpus:
             labels: int64 [N].
             lengths: int64 [N], in samples.
             release: functions that give memory which reading took back to the system.
+            device: where the batches go, if not where the rest is: waveforms may stay in the machine's memory.
         """
+        self.device = labels.device if device is None else device
         self._release = release
         self._read = 0
         self._waveforms = waveforms
@@ -180,17 +185,18 @@ class DeviceCorpus:
 
     @classmethod
     def join(cls, corpora: "list[DeviceCorpus]") -> "DeviceCorpus":
-        """Returns corpora one after the other."""
-        rows = [part for corpus in corpora for part in torch.split(corpus._rows, corpus._sizes)]
+        """Returns corpora one after the other; on a GPU their waveforms are copied into one tensor."""
+        # Where one of them stays in the machine's memory, rows are looked up there, without waiting for the GPU.
+        place = next((corpus.labels.device for corpus in corpora if corpus.labels.device.type == "cpu"), None)
+        place = place or corpora[0].device
+        rows = [part.to(place) for corpus in corpora for part in torch.split(corpus._rows, corpus._sizes)]
         waveforms = [part for corpus in corpora for part in corpus._waveforms]
-        labels = torch.cat([corpus.labels for corpus in corpora])
-        lengths = torch.cat([corpus._lengths for corpus in corpora])
-        return cls(waveforms, rows, labels, lengths, [free for corpus in corpora for free in corpus._release])
-
-    @property
-    def device(self) -> torch.device:
-        """Where the batches are."""
-        return self.labels.device
+        if place.type == "cuda":
+            waveforms, rows = stacked(waveforms, rows)
+        labels = torch.cat([corpus.labels.to(place) for corpus in corpora])
+        lengths = torch.cat([corpus._lengths.to(place) for corpus in corpora])
+        release = [free for corpus in corpora for free in corpus._release]
+        return cls(waveforms, rows, labels, lengths, release, corpora[0].device)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -199,20 +205,30 @@ class DeviceCorpus:
         """Returns the utterances at positions int64 [B], as float32 between -1 and 1."""
         rows = self._rows[positions]
         if len(self._waveforms) == 1:
-            waveforms = self._waveforms[0].index_select(0, rows)
+            waveforms = self._read_rows(self._waveforms[0], rows)
         else:
             waveforms = torch.empty(len(rows), self._waveforms[0].shape[1], dtype=torch.int16, device=self.device)
             sources = self._sources[positions]
             for number, part in enumerate(self._waveforms):
                 here = (sources == number).nonzero()[:, 0]
-                waveforms[here] = part.index_select(0, rows[here])
+                waveforms[here.to(self.device)] = self._read_rows(part, rows[here])
         self._read += waveforms.nbytes
         if self._read > self.HELD:
             self._read = 0
             for release in self._release:
                 release()
         scaled = waveforms.to(torch.float32).mul_(1 / FULL_SCALE)
-        return Batch(scaled, self.labels[positions], self._lengths[positions])
+        labels, lengths = self.labels[positions], self._lengths[positions]
+        return Batch(scaled, labels.to(self.device, non_blocking=True), lengths.to(self.device, non_blocking=True))
+
+    def _read_rows(self, waveforms: Tensor, rows: Tensor) -> Tensor:
+        """Returns int16 [B, T] on the device. From the machine's memory they go by pinned memory, without waiting."""
+        if waveforms.device == self.device:
+            return waveforms.index_select(0, rows.to(self.device))
+        pinned = self.device.type == "cuda"
+        chosen = torch.empty(len(rows), waveforms.shape[1], dtype=waveforms.dtype, pin_memory=pinned)
+        torch.index_select(waveforms, 0, rows, out=chosen)
+        return chosen.to(self.device, non_blocking=True)
 
     def batches(
         self, batch_size: int, order: Tensor | None = None, share: Callable[[Tensor], Tensor] | None = None
@@ -226,8 +242,18 @@ class DeviceCorpus:
             share: chooses the positions that are taken of a batch's; all of them without it.
         """
         order = torch.arange(len(self)) if order is None else order
-        for positions in torch.split(order.to(self.device), batch_sizes(len(order), batch_size)):
+        for positions in torch.split(order.to(self._rows.device), batch_sizes(len(order), batch_size)):
             yield self.take(positions if share is None else share(positions))
+
+
+def stacked(waveforms: list[Tensor], rows: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns the waveforms of several corpora as one tensor, and their rows in it.
+
+    To find out which utterances of a batch are of which corpus the processor would wait for the GPU at every step.
+    """
+    sizes = [0, *(len(part) for part in waveforms[:-1])]
+    offsets = torch.tensor(sizes).cumsum(0).tolist()
+    return [torch.cat(waveforms)], [torch.cat([part + offset for part, offset in zip(rows, offsets, strict=True)])]
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:

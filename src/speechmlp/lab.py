@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 from tqdm import tqdm
 
@@ -38,12 +39,25 @@ def _is_over(run: Path) -> bool:
     return bool(records and records[-1]["stop"])
 
 
-def finish(job: Job, threads: int | None = None) -> Path:
+def visible_gpus() -> list[str]:
+    """Returns the GPUs that runs may use, as `CUDA_VISIBLE_DEVICES` names them; asks no CUDA library to start."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name]
+    if (program := shutil.which("nvidia-smi")) is None:
+        return []
+    listed = subprocess.run([program, "--list-gpus"], capture_output=True, text=True, check=False)
+    lines = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")] if not listed.returncode else []
+    return [str(number) for number in range(len(lines))]
+
+
+def finish(job: Job, threads: int | None = None, gpu: str | None = None) -> Path:
     """Trains a run to its end, or goes on where it was interrupted; returns its folder.
 
     Args:
         job: what to train.
         threads: processor threads of the process; torch's choice where it is None.
+        gpu: the one that the process sees, as `CUDA_VISIBLE_DEVICES` names it; what this process sees where it is None.
 
     Raises:
         UserError: training ends with an error, which is passed on.
@@ -53,7 +67,9 @@ def finish(job: Job, threads: int | None = None) -> Path:
     if not (job.run / CONFIG).exists():
         shutil.rmtree(job.run, ignore_errors=True)  # killed while its folder was made: nothing in there
     place = [f"output.folder={json.dumps(str(job.run.parent))}", f"output.name={json.dumps(job.run.name)}"]
-    environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = dict(os.environ)
+    environment |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    environment |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
     command = [sys.executable, "-m", "speechmlp.train", "--continue", "--config", job.config, *job.overrides, *place]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode and not _is_over(job.run):  # killed at its very end, it had nothing left to do
@@ -62,15 +78,27 @@ def finish(job: Job, threads: int | None = None) -> Path:
 
 
 def finish_all(jobs: Sequence[Job], at_once: int) -> None:
-    """Trains many runs, `at_once` processes side by side, sharing the processor's cores.
+    """Trains many runs, `at_once` processes side by side, sharing the processor's cores and spread over the GPUs.
 
     Raises:
         UserError: some runs ended with errors, one line each; the others are finished all the same.
     """
     threads = max(1, (os.cpu_count() or 1) // at_once) if at_once > 1 else None
+    gpus: SimpleQueue[str | None] = SimpleQueue()
+    every = visible_gpus()
+    for number in range(at_once):
+        gpus.put(every[number % len(every)] if every else None)
+
+    def train_one(job: Job) -> None:
+        gpu = gpus.get()  # as many as there are processes at once: never waits
+        try:
+            finish(job, threads, gpu)
+        finally:
+            gpus.put(gpu)
+
     problems: list[str] = []
     with ThreadPoolExecutor(at_once) as pool:
-        futures = [pool.submit(finish, job, threads) for job in jobs]
+        futures = [pool.submit(train_one, job) for job in jobs]
         for future in tqdm(as_completed(futures), "runs", len(futures), disable=None):
             if isinstance(error := future.exception(), UserError):
                 problems += error.problems

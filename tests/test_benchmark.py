@@ -1,0 +1,54 @@
+"""Short versions of the benchmarks."""
+
+import json
+from pathlib import Path
+
+import pytest
+import scripts.benchmark
+from scripts.benchmark import PARTS, _benchmark, _parser
+from scripts.plan_cluster import operations
+
+from tests.conftest import ROOT, Run
+
+
+@pytest.mark.slow
+def test_training_is_measured_beside_a_limit_and_files(tone_corpus: Path, run_python: Run) -> None:
+    command = [ROOT / "scripts" / "benchmark_training.py", "--config", ROOT / "configs" / "seed.yaml"]
+    sizes = ["--utterances", "128", "--rounds", "2"]
+    result = run_python(*command, *sizes, "device=cpu", f"corpus.manifest={json.dumps(str(tone_corpus))}")
+    assert result.returncode == 0, result.stderr
+    head, _, *table = result.stdout.splitlines()
+    assert "batch 64, 128 utterances a round, 2 rounds" in head
+    rows = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:] for row in table[2:]}
+    assert {"ours", "limit", "WAV by soundfile, 0 workers", "WAV by soundfile, 2 workers"} <= set(rows)
+    assert all(float(rate.replace(",", "")) > 0 for rate, *_ in rows.values())
+    assert rows["ours"][2] == "1.00 ×"
+
+
+def test_operations_of_the_textbook_example_are_those_on_paper() -> None:
+    work, parameters = operations(str(ROOT / "configs" / "seed.yaml"))
+    assert parameters == 16_000 * 100 + 100 + 100 * 26 + 26
+    # Forward, the gradient of both layers' weights, and that of the hidden layer; a multiplication and an addition.
+    assert work == 2 * (2 * 16_000 * 100 + 3 * 100 * 26)
+
+
+def test_a_part_is_written_and_the_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = tmp_path / "benchmark.md"
+    monkeypatch.setattr(scripts.benchmark, "DOCUMENT", document)
+    document.write_text("# Speed\n\n## One clip\n\nkept\n\n## Many machines\n\nold\n\n## Training\n\nkept too\n")
+    assert _benchmark(_parser().parse_args(["cluster"])) == 0
+    text = document.read_text()
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## Training",
+        "## One clip",
+        "## Many machines",
+    ]
+    assert "kept too" in text
+    assert "old" not in text
+    assert "| 512 | 262,144 | " in text
+
+
+def test_the_document_holds_every_part() -> None:
+    text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    assert all(f"## {title}\n" in text for title, _ in PARTS.values()), "run scripts/benchmark.py"
+    assert all(f"`{command}`" in text for _, commands in PARTS.values() for command in commands)
