@@ -34,7 +34,7 @@ def test_the_command_writes_a_manifest_with_splits_by_speaker(folder: Path, run_
     assert result.returncode == 0, result.stderr
     assert "Folder: 8 letters of 4 speakers" in result.stdout
     assert "warning" not in result.stdout
-    utterances = read_manifest(tmp_path / "out" / "manifest.tsv")
+    utterances = read_manifest(tmp_path / "out" / "manifest.tsv", allow_outside=True)
     assert {utterance.split for utterance in utterances} == {"train", "valid", "test"}
     assert all(utterance.path.exists() for utterance in utterances)
     for wrong in (["--output", "out.csv"], ["--output", "o.tsv", "--valid", "0.9", "--test", "0.1"]):

@@ -56,7 +56,7 @@ def test_every_release_gives_the_published_protocol_and_five_folds(tmp_path: Pat
     assert "ISOLET: 200 letters of 20 speakers" in result.stdout
     assert "warning: the whole corpus has 150 speakers" in result.stdout
     assert "warning: 840 of 7800 recordings are missing: isolet1/fab1/fab1-E1-t, " in result.stdout
-    utterances = read_manifest(tmp_path / "out" / "isolet" / "manifest.tsv")
+    utterances = read_manifest(tmp_path / "out" / "isolet" / "manifest.tsv", allow_outside=True)
     assert {u.speaker for u in utterances if u.split == "test"} == set(SPEAKERS[5])
     assert Counter(u.gender for u in utterances) == {"female": 100, "male": 100}
     assert {u.gender for u in utterances if u.split == "valid"} == {"female", "male"}
@@ -66,7 +66,7 @@ def test_every_release_gives_the_published_protocol_and_five_folds(tmp_path: Pat
     assert np.array_equal(read, samples_of("mcmc3", "Q", 2))
     tested: list[str] = []
     for fold in range(1, 6):
-        folds = read_manifest(tmp_path / "out" / "isolet" / f"fold{fold}.tsv")
+        folds = read_manifest(tmp_path / "out" / "isolet" / f"fold{fold}.tsv", allow_outside=True)
         assert Counter(u.letter for u in folds if u.split == "test") == dict.fromkeys(SAID, 8)
         tested += sorted({u.speaker for u in folds if u.split == "test"})
     assert sorted(tested) == sorted(speaker for speakers in SPEAKERS.values() for speaker in speakers)
@@ -85,7 +85,11 @@ def test_missing_broken_and_doubled_files_are_counted(tmp_path: Path) -> None:
     assert "warning: 1 files cannot be read and are left out: " in lines
     assert "fab2-b1-t.wav: " in lines
     assert "1 files are copies of others" in lines
-    old = next(u for u in read_manifest(tmp_path / "out" / "manifest.tsv") if (u.speaker, u.letter) == ("fab3", "D"))
+    old = next(
+        u
+        for u in read_manifest(tmp_path / "out" / "manifest.tsv", allow_outside=True)
+        if (u.speaker, u.letter) == ("fab3", "D")
+    )
     assert soundfile.info(old.path).samplerate == 20_000
 
 

@@ -29,7 +29,22 @@ def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
 def test_audio_elsewhere_is_named_by_its_whole_path(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     write_manifest(tmp_path / "here" / "m.tsv", [Utterance(tmp_path / "there" / "a.wav", "A", "x", "train")])
-    assert read_manifest(tmp_path / "here" / "m.tsv")[0].path == (tmp_path / "there" / "a.wav").resolve()
+    found = read_manifest(tmp_path / "here" / "m.tsv", allow_outside=True)
+    assert found[0].path == (tmp_path / "there" / "a.wav").resolve()
+
+
+@pytest.mark.parametrize("path", ["../a.wav", "b/../../a.wav", "/etc/passwd", "{root}/../a.wav", "{root}x/a.wav"])
+def test_recordings_outside_of_the_folder_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    text = f"path\tletter\n{path.format(root=tmp_path / 'here')}\tA\nin.wav\tB\n{tmp_path}/here/in.wav\tC\n"
+    write(tmp_path / "here", text)
+    monkeypatch.chdir(tmp_path)
+    for manifest in (tmp_path / "here" / "m.tsv", Path("here/m.tsv"), Path("../" + tmp_path.name) / "here/m.tsv"):
+        with pytest.raises(UserError, match=r"m\.tsv: 1 recordings lie outside its folder, such as .*outside=true"):
+            read_manifest(manifest)
+        assert len(read_manifest(manifest, allow_outside=True)) == 3
 
 
 def test_tsv_csv_and_jsonl_say_the_same(tmp_path: Path) -> None:

@@ -81,9 +81,13 @@ def test_broken_recordings_are_told_and_the_others_answered(recordings: Path, ru
     assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["b.wav", "a.flac"]
     assert [line[:18] for line in result.stderr.splitlines()] == ["error: notes.txt: ", "error: absent.wav:"]
     skipped = run_python(*PREDICT, *inputs, "--on-error", "skip")
-    assert (skipped.returncode, skipped.stdout, skipped.stderr) == (0, result.stdout, result.stderr)
+    told = f"{result.stderr}left out: 2 of 4 recordings\n"
+    assert (skipped.returncode, skipped.stdout, skipped.stderr) == (0, result.stdout, told)
+    limited = run_python(*PREDICT, *inputs, "--on-error", "skip", "--skip-limit", "0.4")
+    assert limited.returncode == 2
+    assert "error: 2 of 4 recordings cannot be read, more than the share of 0.4" in limited.stderr
     failed = run_python(*PREDICT, *inputs, "--on-error", "fail")
-    assert (failed.returncode, failed.stdout, len(failed.stderr.splitlines())) == (2, "", 1)
+    assert (failed.returncode, failed.stdout, failed.stderr) == (2, "", result.stderr)
 
 
 def test_standard_input_is_a_recording_or_raw_samples(recordings: Path) -> None:
@@ -131,7 +135,7 @@ def test_what_does_not_go_together_is_told_at_once(capsys: pytest.CaptureFixture
 
 def test_an_empty_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
-    assert "expected an audio file, found something else" in capsys.readouterr().err
+    assert "expected an audio file, found a folder" in capsys.readouterr().err
 
 
 @pytest.mark.corpus

@@ -3,6 +3,7 @@
 Dimension key: `C` channels, `T` samples.
 """
 
+import math
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,11 @@ MAX_SAMPLE_RATE = 768_000
 MAX_SECONDS = 3600.0
 """Longest stretch of a recording that is decoded for one letter."""
 
+MAX_VALUES = 1 << 27
+"""Samples of all channels together that are decoded at once: 512 MB; a small file can hold many more."""
+MAX_PEAK = 16.0
+"""Largest float sample: decoders overshoot 1 a little; more means that integers were not scaled."""
+
 FFMPEG_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".wma", ".webm", ".3gp"})
 """Formats that libsndfile does not read and FFmpeg does."""
 
@@ -40,35 +46,51 @@ def load(path: str | Path, start: float | None = None, end: float | None = None)
         end: seconds from the beginning; values after the end mean the end.
 
     Raises:
-        UserError: the file cannot be read or decoded, holds no samples there, or holds NaN or infinite ones.
+        UserError: the file cannot be read or decoded, is too long, holds no samples there, or holds NaN, infinite ones
+            or such as are not scaled to 1.
     """
     path = Path(path)
+    if not path.is_file():  # told before it is opened: a pipe would be waited for
+        raise UserError(f"{path}: {_not_a_file(path)}")
     try:
         with soundfile.SoundFile(path) as file:
             rate = int(file.samplerate)
             _require_rate(path, rate)
-            first, count = _span(path, start, end, rate, file.frames)
+            first, count = _span(path, start, end, rate, file.frames, file.channels)
             skipped = first if file.format == "MP3" else 0  # libsndfile's seek in MP3 lands beside the sample
             file.seek(first - skipped)
             samples = file.read(skipped + count, dtype="float32", always_2d=True)[skipped:]  # [T, C]
         waveform = torch.from_numpy(np.ascontiguousarray(samples.T))  # [C, T]
     except (OSError, ValueError, RuntimeError, MemoryError) as error:  # LibsndfileError is a RuntimeError
-        if path.is_file() and path.suffix.lower() in FFMPEG_SUFFIXES:
+        if path.suffix.lower() in FFMPEG_SUFFIXES:
             waveform, rate = _load_with_ffmpeg(path, start, end)
         else:
             raise UserError(f"{path}: {_reason(path, error)}") from error
     if waveform.shape[-1] == 0:
         raise UserError(f"{path}: holds no samples{_between(start, end)}; expected a recorded letter")
-    if not torch.isfinite(waveform).all():
+    peak = waveform.abs().amax().item()
+    if not math.isfinite(peak):
         raise UserError(f"{path}: holds NaN or infinite samples; expected finite ones")
+    if peak > MAX_PEAK:
+        raise UserError(f"{path}: expected samples between -1 and 1, found {peak:g}; divide by the full scale")
     return waveform, rate
 
 
+def _not_a_file(path: Path) -> str:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "a link to a file that is not there" if path.is_symlink() else "no such recording"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    return f"expected an audio file, found {'a folder' if path.is_dir() else 'a pipe or device'}"
+
+
 def _reason(path: Path, error: Exception) -> str:
-    if not path.exists():
-        return "no such recording"
-    if not path.is_file():
-        return "expected an audio file, found something else"
+    try:
+        path.open("rb").close()
+    except OSError as system:
+        return f"cannot be read: {system.strerror or system}"
     text = " ".join(str(error).split())
     return f"cannot be decoded as audio ({text[:160]}); expected WAV, FLAC, OGG, MP3 or another format of libsndfile"
 
@@ -82,11 +104,16 @@ def _require_rate(path: Path, rate: int) -> None:
         raise UserError(f"{path}: expected a sample rate of 1 to {MAX_SAMPLE_RATE} Hz, found {rate}")
 
 
-def _span(path: Path, start: float | None, end: float | None, rate: int, frames: int) -> tuple[int, int]:
+def _span(path: Path, start: float | None, end: float | None, rate: int, frames: int, channels: int) -> tuple[int, int]:
     first = min(frames, max(0, round((start or 0.0) * rate)))
     last = frames if end is None else min(frames, max(first, round(end * rate)))
     if last - first > MAX_SECONDS * rate:
         raise UserError(f"{path}: expected at most {MAX_SECONDS:g} s for one letter, found {(last - first) / rate:g} s")
+    if (last - first) * channels > MAX_VALUES:
+        raise UserError(
+            f"{path}: expected at most {MAX_VALUES} samples of all channels together, found {last - first} of each of "
+            f"{channels}; cut it, or mix it down"
+        )
     return first, last - first
 
 
@@ -103,7 +130,7 @@ def _load_with_ffmpeg(path: Path, start: float | None, end: float | None) -> tup
             ) from error
         raise UserError(f"{path}: {_reason(path, error)}") from error
     _require_rate(path, rate)
-    first, count = _span(path, start, end, rate, waveform.shape[-1])
+    first, count = _span(path, start, end, rate, waveform.shape[-1], waveform.shape[0])
     return waveform[:, first : first + count], rate
 
 

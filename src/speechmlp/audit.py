@@ -20,6 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--manifest", metavar="FILE", required=True, help="the utterances: TSV, CSV or JSON lines")
     parser.add_argument("--doubt", action="store_true", help="find labels that are probably wrong, by cross-validation")
     parser.add_argument("--checkpoint", metavar="FILE", help="a model that takes part in it; means --doubt")
+    parser.add_argument("--outside", action="store_true", help="recordings may lie outside the manifest's folder")
     parser.add_argument("--report", metavar="FOLDER", default="audit", help="where page and JSON go (%(default)s)")
     parser.add_argument("--text", action="store_true", help="only print; write no page")
     return parser
@@ -35,7 +36,9 @@ def _audit(arguments: argparse.Namespace) -> int:
 
     if not arguments.text:
         load_pyplot()  # told before the work, not after it
-    audit, utterances, sounds = audit_corpus(arguments.manifest, arguments.doubt, arguments.checkpoint)
+    audit, utterances, sounds = audit_corpus(
+        arguments.manifest, arguments.doubt, arguments.checkpoint, arguments.outside
+    )
     print(format_audit(audit))
     if not arguments.text:
         page = render_audit(audit, utterances, sounds)

@@ -1,11 +1,15 @@
 """Checkpoints: plain tensors and values that rebuild their model; read without running anything they contain."""
 
 import math
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
+from torch import Tensor
 
 from speechmlp import __version__
 from speechmlp.config import Config
@@ -16,6 +20,9 @@ from speechmlp.models import SpeechClassifier
 from speechmlp.whole_file import whole_file
 
 FORMAT = 1
+
+
+_HISTORY = TypeAdapter(list[EpochRecord])
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,49 @@ def save_checkpoint(
         torch.save(content, file)
 
 
+def _require_fit(expected: Mapping[str, Tensor], found: Any) -> None:
+    """Checks names, shapes, types and values of weights.
+
+    Raises:
+        ValueError: they are not those of the model.
+    """
+    if not isinstance(found, Mapping) or found.keys() != expected.keys():
+        raise ValueError("other names")
+    for name, tensor in expected.items():
+        weight = found[name]
+        same = isinstance(weight, Tensor) and (weight.shape, weight.dtype) == (tensor.shape, tensor.dtype)
+        if not same or weight.layout is not torch.strided or not weight.isfinite().all():
+            raise ValueError(name)
+
+
+def read_tensors(path: Path, expected: str) -> Any:
+    """Returns the tensors and plain values in a file that torch wrote.
+
+    Nothing in it is run (`weights_only`). Older formats and compressed archives are refused: they can ask for more
+    memory than the file is large.
+
+    Args:
+        path: the file.
+        expected: what it should be, for the message.
+
+    Raises:
+        UserError: there is no such file, or it is something else, or damaged.
+    """
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError if not path.exists() else OSError
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+            if not stored or sum(part.file_size for part in parts) > path.stat().st_size:
+                raise ValueError("compressed")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such checkpoint; a run folder holds best.pt and last.pt") from error
+    except Exception as error:  # pickle, zip and torch errors of many types: all mean the same to the user
+        raise UserError(f"{path}: cannot be read; {expected}") from error
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Returns the checkpoint in a file.
 
@@ -86,12 +136,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         UserError: there is no such file, it is not a checkpoint, is damaged, or is of a newer format.
     """
     expected = "expected a checkpoint of speechmlp, such as best.pt in a run folder"
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such checkpoint; a run folder holds best.pt and last.pt") from error
-    except Exception as error:  # pickle, zip and torch errors of many types: all mean the same to the user
-        raise UserError(f"{path}: cannot be read; {expected}") from error
+    content = read_tensors(Path(path), expected)
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise UserError(f"{path}: {expected}")
     if content["format"] > FORMAT:
@@ -99,14 +144,21 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path}: is of format {content['format']}, this speechmlp reads up to {FORMAT}; install a newer version"
         )
     config = validate_config(content.get("config"), str(path))
-    model = SpeechClassifier(config)
     try:
+        with torch.device("meta"):  # takes no memory, whatever sizes a stranger wrote
+            _require_fit(SpeechClassifier(config).state_dict(), content["model"])
+        model = SpeechClassifier(config)
         model.load_state_dict(content["model"])
-        history = [EpochRecord(**record) for record in content["history"]]
+        history = _HISTORY.validate_python(content["history"])
+        if [record.epoch for record in history] != list(range(1, len(history) + 1)):
+            raise ValueError("epochs")
+        training = content.get("training")
+        if training is not None and not isinstance(training, dict):
+            raise TypeError(type(training))
         temperature = float(content.get("temperature", 1.0))
         reject_below = float(content.get("reject_below", 0.0))
         if not (0 < temperature < math.inf and 0 <= reject_below <= 1):
             raise ValueError(temperature, reject_below)
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path}: its weights do not fit its configuration; {expected}") from error
-    return Checkpoint(config, model.eval(), content.get("training"), history, temperature, reject_below)
+    return Checkpoint(config, model.eval(), training, history, temperature, reject_below)

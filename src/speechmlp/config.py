@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
+Blocks = Annotated[int, Field(gt=0, le=256)]
 
 
 class Section(BaseModel):
@@ -31,6 +32,8 @@ class CorpusConfig(Section):
         0.1, description="seconds kept on each side of a manifest's start and end"
     )
     on_error: Literal["fail", "skip"] = Field("fail", description="what to do about recordings that cannot be read")
+    skip_limit: Fraction = Field(0.1, description="largest share of the recordings that on_error: skip leaves out")
+    outside: bool = Field(False, description="whether recordings may lie outside the manifest's folder")
     shared_speakers: bool = Field(False, description="whether a speaker may be in several splits")
     audit: bool = Field(True, description="tell before training what a quick check of the corpus finds")
     learn: Literal["train", "train+valid"] = Field(
@@ -110,7 +113,7 @@ class AlignedConfig(MelConfig):
         "both", description="how the letter's ends are found; both: two readings, log-probabilities averaged"
     )
     endpoint_width: PositiveInt = Field(32, description="channels of the network of learnt endpoints")
-    endpoint_blocks: PositiveInt = Field(2, description="its mixer blocks")
+    endpoint_blocks: Blocks = Field(2, description="its mixer blocks")
     warped: PositiveInt = Field(24, description="tokens over the whole letter")
     onset: Annotated[int, Field(ge=0)] = Field(
         20, description="tokens at frame distance from 2 frames before the start"
@@ -142,7 +145,7 @@ class TokenModelConfig(Section):
     """What models have whose weights are shared over frames."""
 
     width: PositiveInt = Field(96, description="channels of a frame")
-    blocks: PositiveInt = 4
+    blocks: Blocks = 4
     channel_hidden: PositiveInt = Field(192, description="hidden width across channels")
     pool: PositiveInt = Field(4, description="learnt weighted means over frames that the output layer sees")
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2

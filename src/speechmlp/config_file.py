@@ -5,6 +5,8 @@ Values come from the schema's defaults, then the file, then `key.path=value` ove
 
 import difflib
 import re
+import reprlib
+import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -15,15 +17,24 @@ from pydantic import BaseModel, ValidationError
 from speechmlp.config import Config
 from speechmlp.errors import UserError
 
+MAX_BYTES = 1 << 18
+"""Of a config file; larger ones take the parser seconds."""
+
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain values only; refuses duplicate keys and aliases; reads 3e-4 as a float, as YAML 1.2 does."""
+    """Reads plain values only; refuses duplicate keys, aliases and tags; reads 3e-4 as a float, as YAML 1.2 does."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(
                 problem="anchors and aliases are not read here; write the value out",
                 problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]
+            )
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None):
+            raise yaml.MarkedYAMLError(
+                problem="tags are not read here; write the value out",
+                problem_mark=event.start_mark,
             )
         return super().compose_node(parent, index)
 
@@ -46,6 +57,10 @@ _Loader.add_implicit_resolver(
 )
 
 
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
+
+
 def _parse_yaml(text: str, source: str) -> Any:
     try:
         return yaml.load(text, _Loader)
@@ -53,8 +68,16 @@ def _parse_yaml(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
         raise UserError(f"{where}: {getattr(error, 'problem', None) or error}; expected plain YAML") from error
-    except (ValueError, RecursionError) as error:  # dates such as 2001-99-99; nesting without end
+    except (ValueError, OverflowError, RecursionError, AttributeError, TypeError) as error:  # dates such as 2001-99-99
         raise UserError(f"{source}: expected plain YAML: {type(error).__name__}: {error}") from error
+
+
+def _shown(value: Any) -> str:
+    """Returns a value as it is told, cut where it is long or deep."""
+    try:
+        return _short.repr(value)
+    except ValueError:  # integers of thousands of digits
+        return f"a value of type {type(value).__name__}"
 
 
 def _tree(config: type[BaseModel] = Config, prefix: str = "") -> dict[str, list[str]]:
@@ -94,15 +117,14 @@ def _problem(source: str, error: Mapping[str, Any], values: Mapping[str, Any]) -
             here = here[part]
         except (KeyError, IndexError, TypeError):
             here = None
-    key = ".".join(parts) or "(top level)"
-    found = repr(error["input"])
-    found = found if len(found) <= 60 else f"{found[:57]}..."
+    key = textwrap.shorten(".".join(parts), 200) or "(top level)"
+    found = _shown(error["input"])
     context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
             return f"{source}: {key}: unknown key; {_nearest(key)}"
         case "union_tag_invalid":
-            return f"{source}: {key}.kind: expected one of {context['expected_tags']}, found {context['tag']!r}"
+            return f"{source}: {key}.kind: expected one of {context['expected_tags']}, found {_shown(context['tag'])}"
         case "union_tag_not_found":
             return f"{source}: {key}: expected a mapping with a key 'kind', found {found}"
         case "model_type" | "model_attributes_type":
@@ -166,6 +188,10 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     values: Any = {}
     if path is not None:
         try:
+            if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+                raise UserError(f"{path}: cannot be read as a config file: it is a folder, pipe or device")
+            if Path(path).exists() and Path(path).stat().st_size > MAX_BYTES:
+                raise UserError(f"{path}: cannot be read as a config file: it is larger than {MAX_BYTES} bytes")
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such config file; the shipped ones are in configs/") from error

@@ -30,7 +30,7 @@ def _listener(path: str, utterances: Sequence[Utterance]) -> tuple[Callable[[Ten
     sources = [(corpus.manifest, corpus.learn.split("+")), *((mix.manifest, ["train"]) for mix in corpus.mix)]
     for manifest, splits in sources:
         try:
-            known = read_manifest(manifest, allow_shared=True)
+            known = read_manifest(manifest, allow_shared=True, allow_outside=corpus.outside)
         except UserError as error:
             raise UserError(f"{path}: which utterances it has learnt cannot be told: {error}") from error
         learnt.update(utterance.path.resolve() for utterance in known if utterance.split in splits)
@@ -81,7 +81,7 @@ def doubt_labels(
 
 
 def audit_corpus(
-    manifest: str, doubts: bool = False, checkpoint: str | None = None
+    manifest: str, doubts: bool = False, checkpoint: str | None = None, outside: bool = False
 ) -> tuple[Audit, list[Utterance], Mapping[int, Sound]]:
     """Returns what an audit finds, the utterances, and what each readable recording measures, by its position.
 
@@ -89,11 +89,12 @@ def audit_corpus(
         manifest: the utterances.
         doubts: whether labels are doubted too, by cross-validation.
         checkpoint: a model that takes part in it, where it has not learnt an utterance.
+        outside: whether recordings may lie outside the manifest's folder.
 
     Raises:
         UserError: the manifest or the checkpoint cannot be read.
     """
-    utterances = read_manifest(manifest, allow_shared=True)
+    utterances = read_manifest(manifest, allow_shared=True, allow_outside=outside)
     listen, learnt = _listener(checkpoint, utterances) if checkpoint else (None, set())
     inspection = inspect(utterances, doubts or checkpoint is not None, listen)
     sounds = inspection.sounds

@@ -14,7 +14,7 @@ class UserError(Exception):
         self.problems = problems
 
 
-MAX_PROBLEMS_SHOWN = 20
+MAX_PROBLEMS_SHOWN = 1000
 
 
 def run_command(

@@ -1,5 +1,6 @@
 """The 26 letters, their label indices, and the groups of them that are reported on their own."""
 
+import reprlib
 import string
 
 LETTERS = tuple(string.ascii_uppercase)
@@ -20,5 +21,5 @@ def label_of(letter: str) -> int:
     """
     text = letter.strip().upper()
     if len(text) != 1 or text not in LETTERS:
-        raise ValueError(f"expected one letter A to Z, found {letter!r}")
+        raise ValueError(f"expected one letter A to Z, found {reprlib.repr(letter)}")
     return LETTERS.index(text)

@@ -9,10 +9,12 @@ TSV, CSV and JSON lines are told apart by the file's suffix.
 import csv
 import json
 import math
+import os
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS, NOT_A_LETTER, label_of
@@ -59,6 +61,8 @@ class Utterance:
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yields (line number, column -> value) of a manifest of any of the three kinds."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError("expected a file, found a folder, pipe or device")
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix.lower() in (".jsonl", ".ndjson"):
             for number, line in enumerate(file, start=1):
@@ -66,6 +70,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                     row = json.loads(line)
                     if not isinstance(row, dict):
                         raise ValueError(f"line {number}: expected a JSON object")
+                    json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
                     yield number, row
         else:
             delimiter = "," if path.suffix.lower() == ".csv" else "\t"
@@ -73,42 +78,66 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)  # type: ignore[call-overload]
             for missing in {"path", "letter"} - set(reader.fieldnames or ()):
                 raise ValueError(
-                    f"expected a header line with path and letter, found no {missing!r} in {reader.fieldnames}"
+                    f"expected a header line with path and letter, found no {missing!r} in "
+                    f"{reprlib.repr(reader.fieldnames)}"
                 )
             for row in reader:
                 yield reader.line_num, row
 
 
 def _seconds(row: Mapping[str, Any], column: str) -> float | None:
-    text = row.get(column)
-    if text is None or text == "":
+    text = _text(row, column)
+    if text == "":
         return None
     value = float(text)
     if not math.isfinite(value) or value < 0:
-        raise ValueError(f"expected {column} in seconds from the beginning, found {text!r}")
+        raise ValueError(f"expected {column} in seconds from the beginning, found {reprlib.repr(text)}")
     return value
 
 
-def _utterance(row: Mapping[str, Any], root: Path, letters: bool) -> Utterance:
-    if not row.get("path"):
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    if value is None:
+        return ""
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"expected text or a number as {column}, found {reprlib.repr(value)}")
+    return str(value)
+
+
+def _path(row: Mapping[str, Any], root: Path) -> Path:
+    text = _text(row, "path")
+    if not text:
         raise ValueError("expected a path, found none")
-    letter = str(row.get("letter") or "")
+    if "\0" in text:
+        raise ValueError("expected a path without null characters")
+    return root / text
+
+
+def _leaves(path: Path, root: Path) -> bool:
+    """Returns whether a path leads out of a folder; links in the folder are its owner's, and are not looked at."""
+    whole = Path(os.path.normpath(root.absolute()))  # resolve() would follow links
+    bases = [base for base in (root, whole) if path.is_relative_to(base)]
+    return not bases or ".." in path.relative_to(bases[0]).parts
+
+
+def _utterance(row: Mapping[str, Any], root: Path, letters: bool) -> Utterance:
+    path = _path(row, root)
+    letter = _text(row, "letter")
     if letters:
         letter = LETTERS[label_of(letter)]
     elif letter != NOT_A_LETTER:
-        raise ValueError(f"expected {NOT_A_LETTER!r} as the letter of what is none, found {letter!r}")
-    split = row.get("split") or None
+        raise ValueError(f"expected {NOT_A_LETTER!r} as the letter of what is none, found {reprlib.repr(letter)}")
+    split = _text(row, "split") or None
     if split is not None and split not in SPLITS:
-        raise ValueError(f"expected split train, valid or test, found {split!r}")
+        raise ValueError(f"expected split train, valid or test, found {reprlib.repr(split)}")
     start, end = _seconds(row, "start"), _seconds(row, "end")
     if (start is None) != (end is None) or (start is not None and end is not None and start >= end):
         raise ValueError(f"expected start < end, both or neither, found {start} and {end}")
-    speaker = str(row.get("speaker") or UNKNOWN_SPEAKER)
-    gender = str(row.get("gender") or "").strip().lower() or None
-    path = root / str(row["path"])
+    speaker = _text(row, "speaker") or UNKNOWN_SPEAKER
+    gender = _text(row, "gender").strip().lower() or None
     gender = GENDERS.get(gender or "", gender)
-    corpus = str(row.get("corpus") or "").strip() or None
-    return Utterance(path, letter, speaker, cast("Split | None", split), start, end, gender, corpus)
+    corpus = _text(row, "corpus").strip() or None
+    return Utterance(path, letter, speaker, split, start, end, gender, corpus)
 
 
 def shared_speakers(utterances: Iterable[Utterance]) -> list[str]:
@@ -119,17 +148,20 @@ def shared_speakers(utterances: Iterable[Utterance]) -> list[str]:
     return sorted(name for name, splits in splits_of.items() if len(splits) > 1 and name != UNKNOWN_SPEAKER)
 
 
-def read_manifest(path: str | Path, letters: bool = True, allow_shared: bool = False) -> list[Utterance]:
+def read_manifest(
+    path: str | Path, letters: bool = True, allow_shared: bool = False, allow_outside: bool = False
+) -> list[Utterance]:
     """Returns the utterances of a manifest, in its order.
 
     Args:
         path: the file.
         letters: whether letters are expected, or recordings that hold none.
         allow_shared: whether a speaker may be in more than one split.
+        allow_outside: whether recordings may lie outside the manifest's folder.
 
     Raises:
-        UserError: the file is missing or empty, a line does not fit (all such lines are listed), some lines have a
-            split and others not, or a speaker is in more than one split.
+        UserError: the file is missing or empty, a line does not fit (all such lines are listed), a recording lies
+            outside, some lines have a split and others not, or a speaker is in more than one split.
     """
     path = Path(path)
     problems: list[str] = []
@@ -138,7 +170,7 @@ def read_manifest(path: str | Path, letters: bool = True, allow_shared: bool = F
         for number, row in _rows(path):
             try:
                 utterances.append(_utterance(row, path.parent, letters))
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:  # numbers of 400 digits
                 problems.append(f"{path}:{number}: {error}")
     except FileNotFoundError as error:
         if not letters:
@@ -152,10 +184,15 @@ def read_manifest(path: str | Path, letters: bool = True, allow_shared: bool = F
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read as a manifest: {error.strerror or error}") from error
-    except (UnicodeDecodeError, ValueError, csv.Error) as error:
+    except (UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as a manifest: {error}") from error
     if problems:
         raise UserError(*problems)
+    if not allow_outside and (outside := [one.path for one in utterances if _leaves(one.path, path.parent)]):
+        raise UserError(
+            f"{path}: {len(outside)} recordings lie outside its folder, such as {outside[0]}; allow it with "
+            "corpus.outside=true (--outside for evaluate and audit)"
+        )
     if not utterances:
         raise UserError(f"{path}: the manifest lists no utterance; expected one line for each")
     if len({utterance.split is None for utterance in utterances}) > 1:

@@ -9,7 +9,6 @@ import json
 import mmap
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from speechmlp.config import CorpusConfig
 from speechmlp.errors import UserError
 from speechmlp.labels import NOT_A_LETTER, NUM_LETTERS, label_of
 from speechmlp.manifest import Utterance, read_manifest
+from speechmlp.whole_file import PARTIAL, write_text
 
 FORMAT = 1
 """Raised whenever decoding or the layout changes, so that older packs are made anew."""
@@ -81,8 +81,11 @@ def _decode(utterance: Utterance, margin: float) -> tuple[NDArray[np.int16], int
         waveform, length = load_letter(utterance.path, utterance.start, utterance.end, margin)
     except UserError as error:
         return str(error)
-    samples = (waveform * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)
-    return samples.to(torch.int16).numpy(), length
+    samples = (waveform * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16).numpy()
+    if not samples.any() and utterance.letter != NOT_A_LETTER:  # there is nothing to learn in it but a wrong label
+        place = "" if utterance.start is None else f" between {utterance.start:g} and {utterance.end:g} s"
+        return f"{utterance.path}: holds only zeros{place}; expected a recorded letter"
+    return samples, length
 
 
 def _decode_all(utterances: Sequence[Utterance], margin: float) -> Iterator[tuple[NDArray[np.int16], int] | str]:
@@ -116,7 +119,7 @@ def _write(folder: Path, utterances: Sequence[Utterance], corpus: CorpusConfig, 
         hint = f"{len(problems)} of {len(utterances)} recordings cannot be read; corpus.on_error=skip leaves them out"
         raise UserError(hint, *problems)
     index_of = {"fingerprint": fingerprint, "kept": kept, "lengths": lengths, "skipped": problems}
-    (folder / "index.json").write_text(json.dumps(index_of), encoding="utf-8")
+    write_text(folder / "index.json", json.dumps(index_of))
 
 
 def _label(letter: str) -> int:
@@ -154,33 +157,49 @@ def open_packed(corpus: CorpusConfig, letters: bool = True) -> PackedCorpus:
         letters: whether letters are expected, or recordings that hold none.
 
     Raises:
-        UserError: the manifest or its recordings cannot be read (see `corpus.on_error`), or the cache folder cannot be
-            written.
+        UserError: the manifest or its recordings cannot be read (see `corpus.on_error`), more of them than
+            `corpus.skip_limit` allows, or the cache folder cannot be written.
     """
     manifest = Path(corpus.manifest)
-    utterances = read_manifest(manifest, letters, corpus.shared_speakers)
+    utterances = read_manifest(manifest, letters, corpus.shared_speakers, corpus.outside)
     fingerprint = _fingerprint(manifest, utterances)
     settings = f"{FORMAT}\0{SAMPLE_RATE}\0{manifest.resolve()}\0{corpus.margin}\0{corpus.on_error}"
     name = manifest.resolve().parent.name or "corpus"
     folder = Path(corpus.cache) / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     if (found := _open(folder, utterances, fingerprint, decoded=False)) is not None:
-        return found
+        return _within_limit(found, corpus)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Runs that start side by side decode once: the others wait here and find the pack made.
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             if (found := _open(folder, utterances, fingerprint, decoded=False)) is not None:
-                return found
-            with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as parent:
-                temporary = Path(parent) / "pack"
-                temporary.mkdir()
-                _write(temporary, utterances, corpus, fingerprint, f"decoding {name}")
+                return _within_limit(found, corpus)
+            # One name, so that what a killed process left is taken away, and not kept beside it for ever.
+            partial = folder.with_name(f".{folder.name}{PARTIAL}")
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                partial.mkdir()
+                _write(partial, utterances, corpus, fingerprint, f"decoding {name}")
                 if folder.exists():
                     shutil.rmtree(folder)
-                temporary.rename(folder)
+                partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
             packed = _open(folder, utterances, fingerprint, decoded=True)
     except OSError as error:
         raise UserError(f"{corpus.cache}: cannot write the decoded corpus: {error.strerror or error}") from error
     if packed is None:
         raise UserError(f"{folder}: the decoded corpus changed while it was opened; run the command again")
+    return _within_limit(packed, corpus)
+
+
+def _within_limit(packed: PackedCorpus, corpus: CorpusConfig) -> PackedCorpus:
+    count = len(packed.skipped)
+    total = count + len(packed.utterances)
+    if count > corpus.skip_limit * total:
+        raise UserError(
+            f"{corpus.manifest}: {count} of {total} recordings cannot be read, more than the share of "
+            f"{corpus.skip_limit:g} that corpus.skip_limit leaves out",
+            *packed.skipped,
+        )
     return packed

@@ -52,8 +52,15 @@ def _parser() -> argparse.ArgumentParser:
         "--on-error",
         choices=("answer", "fail", "skip"),
         default="answer",
-        help="about recordings that cannot be read: answer the others and end with status 2; fail: end at once; "
-        "skip: answer the others and end with status 0; each is told in one line (%(default)s)",
+        help="about recordings that cannot be read: answer the others and end with status 2; fail: answer none after "
+        "the first; skip: answer the others and end with status 0; each is told in one line (%(default)s)",
+    )
+    parser.add_argument(
+        "--skip-limit",
+        type=float,
+        metavar="SHARE",
+        default=0.5,
+        help="largest share that --on-error skip leaves out; above it the status is 2 (%(default)s)",
     )
     parser.add_argument(
         "--reject-below", type=float, metavar="P", help="decline under this probability; the model's own by default"
@@ -113,6 +120,7 @@ def _check(arguments: argparse.Namespace) -> None:
         f"--rate: expected 1 to {MAX_RATE} Hz, found {arguments.rate}": not 1 <= arguments.rate <= MAX_RATE,
         "--words: goes with --spell": arguments.words is not None and not arguments.spell,
         f"--best: expected 1 or more, found {arguments.best}": arguments.best < 1,
+        f"--skip-limit: expected 0 to 1, found {arguments.skip_limit}": not 0 <= arguments.skip_limit <= 1,
         f"--reject-below: expected 0 to 1, found {arguments.reject_below}": arguments.reject_below is not None
         and not 0 <= arguments.reject_below <= 1,
     }
@@ -144,17 +152,26 @@ def _answer_files(
         names, paths = tee(find_recordings(arguments.inputs))
         where = (stdin if name == STDIN else Path(name) for name in paths)
         found = recognizer.files(where) if speller is None else _spell_files(speller, where)
-        status = 0
+        count, problems = 0, []
         hidden = True if sys.stdout.isatty() else None  # answers on a terminal show that it goes on
         for name, one in tqdm(zip(names, found, strict=True), unit=" recordings", disable=hidden):
-            if not isinstance(one, UserError):
+            count += 1
+            if isinstance(one, UserError):
+                problems.append(" ".join(str(one).replace(f"{scratch}/", "").split()))
+                if arguments.on_error != "fail":
+                    tqdm.write(f"error: {problems[-1]}", file=sys.stderr)
+            elif not (problems and arguments.on_error == "fail"):
                 answers.write(name, one)
-            elif arguments.on_error == "fail":
-                raise UserError(str(one).replace(f"{scratch}/", ""))
-            else:
-                tqdm.write(f"error: {str(one).replace(f'{scratch}/', '')}", file=sys.stderr)
-                status = 2 if arguments.on_error == "answer" else 0
-    return status
+    if problems and arguments.on_error == "fail":
+        raise UserError(*problems)
+    if arguments.on_error == "skip" and problems:
+        if len(problems) > arguments.skip_limit * count:
+            raise UserError(
+                f"{len(problems)} of {count} recordings cannot be read, more than the share of "
+                f"{arguments.skip_limit:g} that --skip-limit leaves out"
+            )
+        print(f"left out: {len(problems)} of {count} recordings", file=sys.stderr)
+    return 2 if problems and arguments.on_error == "answer" else 0
 
 
 def _answer_microphone(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechmlp.alignment import Aligned
-from speechmlp.audio import MAX_SAMPLE_RATE, SAMPLE_RATE, fit_one_second, load, second_start, to_mono_16k
+from speechmlp.audio import MAX_PEAK, MAX_SAMPLE_RATE, SAMPLE_RATE, fit_one_second, load, second_start, to_mono_16k
 from speechmlp.checkpoint import Checkpoint, load_checkpoint
 from speechmlp.engine import EVALUATION_BATCH, select_device
 from speechmlp.errors import UserError
@@ -32,8 +32,6 @@ from speechmlp.packing import FULL_SCALE
 WEIGHTS = Path(__file__).with_name("weights") / "letters.pt"
 """The model in the package; its card lies beside it."""
 MAX_CHANNELS = 64
-MAX_PEAK = 16.0
-"""Largest float sample: decoders overshoot 1 a little; more means that integers were not scaled."""
 
 Waveform = Tensor | NDArray[Any]
 T = TypeVar("T")

@@ -48,7 +48,9 @@ def speaker_of(path: Path) -> str:
 
 def read_source(source: str | Path) -> list[Utterance]:
     """Returns the utterances of a folder or of a manifest file, whichever `source` is."""
-    return read_folder(source) if Path(source).is_dir() else read_manifest(source, allow_shared=True)
+    return (
+        read_folder(source) if Path(source).is_dir() else read_manifest(source, allow_shared=True, allow_outside=True)
+    )
 
 
 def require_shares(valid: float, test: float) -> None:

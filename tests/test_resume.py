@@ -1,0 +1,51 @@
+"""Training that is killed, interrupted, or started twice; `scripts/check_resume.py` is the long version."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from scripts.check_resume import EXPERIMENTS, interrupt, make_corpora, start, train_whole
+
+LETTERS = "corpus.manifest=letters/manifest.tsv"
+
+
+@pytest.mark.slow
+def test_what_is_killed_or_interrupted_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    make_corpora(tmp_path)
+    arguments = [*EXPERIMENTS["all options"], LETTERS]
+    seconds = train_whole(tmp_path, *arguments, "output.name=whole")
+    for name, moment, number, wait in (
+        ("begun", "anywhere", signal.SIGKILL, 0.0),
+        ("written", "inside a write of best.pt", signal.SIGKILL, 0.0),
+        ("within", "anywhere", signal.SIGTERM, 0.4 * seconds),
+    ):
+        trial = interrupt(tmp_path, name, arguments, moment, number, wait)
+        assert trial.problems == (), trial
+
+
+def test_a_second_process_is_refused_and_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    make_corpora(tmp_path)
+    with start(tmp_path, *EXPERIMENTS["plain"], LETTERS, "training.epochs=100000", "output.name=long_run") as first:
+        assert first.stdout is not None
+        for line in first.stdout:
+            if line.startswith("epoch 2/"):
+                break
+        second = start(tmp_path, "--resume", "runs/long_run")
+        _, errors = second.communicate()
+        assert second.returncode == 2
+        assert errors == (
+            "error: runs/long_run: another process trains in this run folder; wait for it, or start a new run\n"
+        )
+        first.send_signal(signal.SIGINT)
+        asked = time.perf_counter()
+        _, errors = first.communicate()
+        assert time.perf_counter() - asked < 20
+    assert first.returncode == 130
+    assert errors.startswith("interrupted ")
+    assert errors.endswith("; saved, go on with: python -m speechmlp.train --resume runs/long_run\n")
+    assert len(errors.splitlines()) == 1
+    absent = start(tmp_path, "--resume", "runs/absent")
+    _, errors = absent.communicate()
+    assert (absent.returncode, len(errors.splitlines())) == (2, 1)
+    assert "runs/absent: " in errors
