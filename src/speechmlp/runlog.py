@@ -68,14 +68,15 @@ def lock_run(run: Path) -> FileLock:
     Raises:
         UserError: another process has it, or there is no such folder.
     """
+    if not run.is_dir():  # a lock would make it
+        raise UserError(f"{run}: no such folder; --resume takes the folder of a run")
     lock = FileLock(run / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(f"{run}: another process trains in this run folder; wait for it, or start a new run") from error
     except OSError as error:
-        hint = "; --resume takes the folder of a run" if not run.is_dir() else ""
-        raise UserError(f"{run}: cannot be used as a run folder: {error.strerror or error}{hint}") from error
+        raise UserError(f"{run}: cannot be used as a run folder: {error.strerror or error}") from error
     for left in run.glob(f".*{PARTIAL}"):
         left.unlink(missing_ok=True)
     return lock
