@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scripts.check_resume import EXPERIMENTS, make_corpora, start, train_whole
+from scripts.check_runs import EXPERIMENTS, make_corpora, start, train_whole
 
 from speechmlp.checkpoint import load_checkpoint
 
