@@ -37,6 +37,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
     print(", ".join(f"{split}: {splits[split]}" for split in ("train", "valid", "test")))
     if (warning := warning_of(utterances, by_speaker)) is not None:
         print(warning)
+    root = target.parent.resolve()
+    if not all(utterance.path.resolve().is_relative_to(root) for utterance in utterances):
+        print("Recordings lie outside the manifest's folder: train with corpus.outside=true")
     print(f"Manifest: {target}")
     return 0
 

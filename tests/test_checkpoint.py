@@ -1,5 +1,7 @@
 import os
 import pickle
+import resource
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from speechmlp.config_file import load_config
 from speechmlp.engine import EpochRecord
 from speechmlp.errors import UserError
 from speechmlp.models import SpeechClassifier
-from speechmlp.optim import build_optimizer
+from speechmlp.optim import build_optimizer, restore_optimizer
 
 RECORD = EpochRecord(1, 10, 0.01, 3.2, 3.1, 0.1, 0.5, True, None)
 
@@ -105,3 +107,55 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, 
         save_checkpoint(tmp_path / "a.pt", config, model, [], {"optimizer": lambda: None})  # a function
     assert (tmp_path / "a.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_a_checkpoint_of_a_stranger_takes_no_more_than_its_size(tmp_path: Path, config: Config) -> None:
+    model, _ = trained(config)
+    save_checkpoint(tmp_path / "good.pt", config, model, [RECORD])
+    content = torch.load(tmp_path / "good.pt", weights_only=True)
+    wide = {**content["config"], "model": {**content["config"]["model"], "hidden": [10**9, 10**9]}}
+    deep = {**content["config"], "model": {"kind": "mixer", "blocks": 10**9}}
+    weights = {**content["model"], "network.layers.0.bias": torch.full((8,), torch.nan)}
+    spread = {**content["model"], "network.layers.0.weight": torch.zeros(1).expand(10**6, 10**6)}
+    laughs: list[object] = ["ha"]
+    for _ in range(60):
+        laughs = [laughs, laughs]
+    torch.save({**content, "config": wide}, tmp_path / "wide.pt")
+    torch.save({**content, "config": deep}, tmp_path / "deep.pt")
+    torch.save({**content, "config": {"training": laughs}}, tmp_path / "laughs.pt")
+    torch.save({**content, "model": weights}, tmp_path / "nan.pt")
+    torch.save({**content, "model": spread}, tmp_path / "spread.pt")
+    torch.save({**content, "history": content["history"] * 2}, tmp_path / "twice.pt")
+    torch.save({**content, "history": [{**content["history"][0], "lr": "x"}]}, tmp_path / "text.pt")
+    torch.save({**content, "training": [1]}, tmp_path / "training.pt")
+    torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    with zipfile.ZipFile(tmp_path / "good.pt") as stored, zipfile.ZipFile(tmp_path / "bomb.pt", "w") as packed:
+        for part in stored.infolist():
+            packed.writestr(part.filename, stored.read(part), zipfile.ZIP_DEFLATED)
+    os.mkfifo(tmp_path / "pipe.pt")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name in ("wide", "deep", "laughs", "nan", "spread", "twice", "text", "training", "old", "bomb", "pipe"):
+        with pytest.raises(UserError, match=rf"{name}\.pt: ") as caught:
+            load_checkpoint(tmp_path / f"{name}.pt")
+        assert all(len(problem) < 500 for problem in caught.value.problems), name
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_the_state_of_another_optimizer_is_refused(config: Config) -> None:
+    _, optimizer = trained(config)
+    state = optimizer.state_dict()
+    restore_optimizer(optimizer, state)
+    wrongs: tuple[object, ...] = (
+        {**state, "state": {0: {**state["state"][0], "exp_avg": torch.zeros(3)}}},
+        {**state, "state": {0: {**state["state"][0], "exp_avg": "x"}}},
+        {**state, "state": {99: state["state"][0]}},
+        {**state, "param_groups": []},
+        {"state": 3, "param_groups": state["param_groups"]},
+        [],
+    )
+    for wrong in wrongs:
+        with pytest.raises((ValueError, KeyError, TypeError, AttributeError, IndexError)):
+            restore_optimizer(optimizer, wrong)
+    other = {**state, "param_groups": [{**group, "fused": None, "lr": "x"} for group in state["param_groups"]]}
+    restore_optimizer(optimizer, other)
+    assert optimizer.param_groups[0]["lr"] == config.training.optimizer.lr

@@ -1,11 +1,11 @@
-"""Training that is killed, interrupted, or started twice; `scripts/check_resume.py` is the long version."""
+"""Training that is killed, interrupted, or started twice; `scripts/check_runs.py` is the long version."""
 
 import signal
 import time
 from pathlib import Path
 
 import pytest
-from scripts.check_resume import EXPERIMENTS, interrupt, make_corpora, start, train_whole
+from scripts.check_runs import EXPERIMENTS, growth, haul, interrupt, make_corpora, start, train_whole
 
 LETTERS = "corpus.manifest=letters/manifest.tsv"
 
@@ -49,3 +49,12 @@ def test_a_second_process_is_refused_and_ctrl_c_says_how_to_go_on(tmp_path: Path
     _, errors = absent.communicate()
     assert (absent.returncode, len(errors.splitlines())) == (2, 1)
     assert "runs/absent: " in errors
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
+def test_many_epochs_take_no_more_memory_and_files_than_few(tmp_path: Path) -> None:
+    make_corpora(tmp_path)
+    memory, files = growth(haul(tmp_path, 60))
+    assert memory < 0.03
+    assert files == 0

@@ -27,6 +27,8 @@ MAX_SECONDS = 3600.0
 
 MAX_VALUES = 1 << 27
 """Samples of all channels together that are decoded at once: 512 MB; a small file can hold many more."""
+BLOCK = 1 << 16
+"""Samples that are read to get past them."""
 MAX_PEAK = 16.0
 """Largest float sample: decoders overshoot 1 a little; more means that integers were not scaled."""
 
@@ -50,8 +52,8 @@ def load(path: str | Path, start: float | None = None, end: float | None = None)
             or such as are not scaled to 1.
     """
     path = Path(path)
-    if not path.is_file():  # told before it is opened: a pipe would be waited for
-        raise UserError(f"{path}: {_not_a_file(path)}")
+    if problem := _not_a_file(path):  # told before it is opened: a pipe would be waited for
+        raise UserError(f"{path}: {problem}")
     try:
         with soundfile.SoundFile(path) as file:
             rate = int(file.samplerate)
@@ -59,7 +61,9 @@ def load(path: str | Path, start: float | None = None, end: float | None = None)
             first, count = _span(path, start, end, rate, file.frames, file.channels)
             skipped = first if file.format == "MP3" else 0  # libsndfile's seek in MP3 lands beside the sample
             file.seek(first - skipped)
-            samples = file.read(skipped + count, dtype="float32", always_2d=True)[skipped:]  # [T, C]
+            for done in range(0, skipped, BLOCK):
+                file.read(min(BLOCK, skipped - done), dtype="float32")
+            samples = file.read(count, dtype="float32", always_2d=True)  # [T, C]
         waveform = torch.from_numpy(np.ascontiguousarray(samples.T))  # [C, T]
     except (OSError, ValueError, RuntimeError, MemoryError) as error:  # LibsndfileError is a RuntimeError
         if path.suffix.lower() in FFMPEG_SUFFIXES:
@@ -76,8 +80,10 @@ def load(path: str | Path, start: float | None = None, end: float | None = None)
     return waveform, rate
 
 
-def _not_a_file(path: Path) -> str:
+def _not_a_file(path: Path) -> str | None:
     try:
+        if path.is_file():
+            return None
         path.stat()
     except FileNotFoundError:
         return "a link to a file that is not there" if path.is_symlink() else "no such recording"

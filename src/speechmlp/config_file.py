@@ -59,6 +59,7 @@ _Loader.add_implicit_resolver(
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
+_short.maxlevel = 3
 
 
 def _parse_yaml(text: str, source: str) -> Any:
@@ -75,9 +76,10 @@ def _parse_yaml(text: str, source: str) -> Any:
 def _shown(value: Any) -> str:
     """Returns a value as it is told, cut where it is long or deep."""
     try:
-        return _short.repr(value)
+        text = _short.repr(value)
     except ValueError:  # integers of thousands of digits
-        return f"a value of type {type(value).__name__}"
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _tree(config: type[BaseModel] = Config, prefix: str = "") -> dict[str, list[str]]:

@@ -46,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sweep", action="store_true", help="find the accuracy over levels of every condition too")
     parser.add_argument("--on-error", choices=("fail", "skip"), help="what to do about recordings that cannot be read")
+    parser.add_argument(
+        "--skip-limit",
+        type=float,
+        metavar="SHARE",
+        help="largest share that skip leaves out; the model's own by default",
+    )
     parser.add_argument("--outside", action="store_true", help="recordings may lie outside the manifest's folder")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument(
@@ -102,6 +108,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     overrides = {
         "corpus.manifest": arguments.manifest,
         "corpus.on_error": arguments.on_error,
+        "corpus.skip_limit": arguments.skip_limit,
         "corpus.outside": arguments.outside or None,
         "device": arguments.device,
     }

@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -77,10 +78,11 @@ def find_recordings(inputs: Iterable[str]) -> Iterator[str]:
     from speechmlp.corpora.files import AUDIO_SUFFIXES
 
     for name in inputs:
-        if name != STDIN and Path(name).is_dir():
+        # Unlike those of pathlib, these tests have an answer for names that no file can have.
+        if name != STDIN and os.path.isdir(name):  # noqa: PTH112
             found = [str(path) for path in Path(name).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
             yield from sorted(found) or [name]
-        elif name != STDIN and not Path(name).exists() and glob.has_magic(name):
+        elif name != STDIN and not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
             # Path.glob takes no patterns from the root.
             found = [path for path in glob.glob(name, recursive=True) if Path(path).is_file()]  # noqa: PTH207
             yield from sorted(found) or [name]

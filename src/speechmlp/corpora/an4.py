@@ -6,6 +6,7 @@ are what a recogniser should decline.
 """
 
 import re
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -189,7 +190,10 @@ def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers
     with new_corpus(output) as folder, tempfile.TemporaryDirectory(prefix="speechmlp-an4-") as scratch:
         if source is None:
             source = Path(scratch) / "an4.tar.gz"
-            download(url, source)
+            # Beside the corpus, where an interrupted download is found again.
+            arriving = Path(output).with_name(f"{Path(output).name}.download")
+            download(url, arriving)
+            shutil.move(arriving, source)
         if not Path(source).exists():
             raise UserError(f"{source}: no such file or folder; expected the AN4 tree or archive")
         if not Path(source).is_dir():

@@ -1,17 +1,23 @@
 """Corpora as files: new ones that appear whole, archives, downloads."""
 
+import hashlib
+import http.client
+import lzma
+import os
 import shutil
 import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from speechmlp.errors import UserError
+from speechmlp.whole_file import PARTIAL
 
 MANIFEST = "manifest.tsv"
 NEGATIVES = "non_letters.tsv"
@@ -87,34 +93,74 @@ def unpack(archive: str | Path, folder: Path) -> None:
                 tar.extractall(folder, filter="data")
             else:  # Python before 3.10.12 and 3.11.4
                 tar.extractall(folder, members=_harmless(tar, folder))
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
         raise UserError(
             f"{archive}: cannot be unpacked as a tar archive ({error}); expected a .tar or .tar.gz"
         ) from error
 
 
-def download(url: str, target: Path) -> None:
-    """Downloads a file, whole or not at all.
+def download(url: str, target: Path, sha256: str | None = None) -> None:
+    """Downloads a file, whole or not at all; goes on where an earlier call was interrupted.
+
+    What has come so far lies beside `target`, under a name of its own.
+
+    Args:
+        url: http or https.
+        target: the file.
+        sha256: of the file, in hexadecimal, where its publisher tells it.
 
     Raises:
-        UserError: the server cannot be reached, refuses, or ends early.
+        UserError: the server cannot be reached, refuses, or ends early; or the file is another one.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise UserError(f"{url}: expected an http or https address")
-    partial = target.with_name(f"{target.name}.partial")
+    partial = target.with_name(f".{target.name}{PARTIAL}")
     try:
-        with urllib.request.urlopen(url, timeout=60) as response, partial.open("wb") as file:
-            size = int(response.headers.get("Content-Length") or 0)
-            with tqdm(total=size or None, desc="downloading", unit="B", unit_scale=True, disable=None) as bar:
-                while chunk := response.read(CHUNK):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-            written = file.tell()
-        if size and written != size:
-            raise UserError(f"{url}: ended after {written} of {size} bytes; run the command again")
+        _fetch(url, partial)
+        if sha256 is not None and (found := _sha256(partial)) != sha256:
+            partial.unlink()
+            raise UserError(f"{url}: expected a file with the SHA-256 {sha256}, found {found}; it is not kept")
         partial.replace(target)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise UserError(f"{url}: cannot be downloaded ({reason}); --source PATH takes a copy you have") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            if not partial.stat().st_size:
+                partial.unlink()
+
+
+def _fetch(url: str, partial: Path) -> None:
+    """Writes what is missing of a file, or all of it where the server cannot go on in the middle."""
+    done = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # there is nothing after what we have: it was whole, or it is of another file
+            raise
+        error.close()
+        partial.unlink()
+        done = 0
+        response = urllib.request.urlopen(url, timeout=60)
+    with response, partial.open("ab" if response.status == 206 else "wb") as file:
+        begun = file.tell()
+        size = int(response.headers.get("Content-Length") or 0)
+        total = begun + size if size else None
+        with tqdm(total=total, initial=begun, desc="downloading", unit="B", unit_scale=True, disable=None) as bar:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+        written = file.tell()
+        file.flush()
+        os.fsync(file.fileno())
+    if total is not None and written != total:
+        raise UserError(f"{url}: ended after {written} of {total} bytes; run the command again to go on from there")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -3,7 +3,8 @@
 
 Weights, optimizer, metrics (but for the seconds) and the calibrated best.pt have to be the same bits. Two experiments:
 a plain one, and one with everything that draws or remembers: dropout, augmentation, mixup, a moving average, Muon,
-bfloat16, a mixed-in corpus and negatives. Prints a Markdown table.
+bfloat16, a mixed-in corpus and negatives. Then a run of thousands of epochs, whose memory and open files must not grow
+(Linux). Prints a Markdown table.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,13 @@ EXPERIMENTS = {
 }
 MOMENTS = ("anywhere", "inside a write of last.pt", "anywhere", "inside a write of best.pt")
 """When processes are killed, in turn."""
+
+HAUL = [
+    *["model.hidden=[8]", "front_end.hop_length=1600", "training.batch_size=104"],
+    "corpus.manifest=letters/manifest.tsv",
+]
+LARGEST_GROWTH = 0.03
+"""Of resident memory, from the second tenth of a long run's epochs to the last."""
 
 
 def make_corpora(folder: Path) -> None:
@@ -186,19 +195,55 @@ def check(folder: Path, experiment: str, kills: int, seed: int) -> Iterator[tupl
         yield number.name, interrupt(folder, f"trial{trial}", arguments, moment, number, wait)
 
 
+def resident_and_open(process: int) -> tuple[float, int]:
+    """Returns the resident memory of a process in MB, and how many files it has open."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    kilobytes = next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+    return kilobytes / 1024, len(list(Path(f"/proc/{process}/fd").iterdir()))
+
+
+def haul(folder: Path, epochs: int) -> list[tuple[float, int]]:
+    """Returns resident memory in MB and open files after every epoch of a run in a folder with corpora.
+
+    Raises:
+        UserError: training fails.
+    """
+    arguments = [*EXPERIMENTS["plain"], *HAUL, f"training.epochs={epochs}", "output.name=long"]
+    measured: list[tuple[float, int]] = []
+    with start(folder, *arguments) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if line.startswith(f"epoch {len(measured) + 1}/") and len(measured) < epochs - 1:
+                measured.append(resident_and_open(process.pid))
+        errors = process.stderr.read()
+    if process.returncode:
+        raise UserError(f"training failed: {errors.strip()}")
+    return measured
+
+
+def growth(measured: list[tuple[float, int]]) -> tuple[float, int]:
+    """Returns how much memory, as a share, and how many open files the last tenth has more than the second."""
+    tenth = len(measured) // 10
+    early, late = measured[tenth : 2 * tenth], measured[-tenth:]
+    memory = [median(size for size, _ in part) for part in (early, late)]
+    return memory[1] / memory[0] - 1, max(count for _, count in late) - max(count for _, count in early)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, metavar="N", default=20, help="of each experiment (%(default)s)")
+    parser.add_argument("--epochs", type=int, metavar="N", default=2000, help="of the long run; 0: none (%(default)s)")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the moments (%(default)s)")
     return parser
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    if arguments.kills < 1:
-        raise UserError(f"--kills: expected 1 or more, found {arguments.kills}")
+    if arguments.kills < 0 or (arguments.epochs and arguments.epochs < 20):
+        raise UserError("expected 0 or more --kills, and 0 or 20 or more --epochs")
     lost = 0
     print("| experiment | fault | tried | survived | lost |\n|---|---|---|---|---|")
-    for experiment in EXPERIMENTS:
+    for experiment in EXPERIMENTS if arguments.kills else ():
         with tempfile.TemporaryDirectory(prefix="speechmlp-resume-") as scratch:
             make_corpora(Path(scratch))
             counts: dict[str, list[int]] = {}
@@ -211,6 +256,15 @@ def _check(arguments: argparse.Namespace) -> int:
         for fault, (tried_, survived) in counts.items():
             print(f"| {experiment} | {fault} | {tried_} | {survived} | {tried_ - survived} |", flush=True)
             lost += tried_ - survived
+    if arguments.epochs:
+        with tempfile.TemporaryDirectory(prefix="speechmlp-haul-") as scratch:
+            make_corpora(Path(scratch))
+            measured = haul(Path(scratch), arguments.epochs)
+        memory, files = growth(measured)
+        grown = int(memory > LARGEST_GROWTH or files > 0)
+        ends = f"{measured[0][0]:.0f} to {measured[-1][0]:.0f} MB, {100 * memory:+.1f}% after the first tenth"
+        print(f"| small run | {arguments.epochs} epochs: {ends}, {files} further files | 1 | {1 - grown} | {grown} |")
+        lost += grown
     return 1 if lost else 0
 
 
