@@ -113,7 +113,7 @@ def test_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("a: !!bool 5", "my.yaml:1: tags are not read here"),
         (
             "training: {epochs: -0x" + "f" * 5000 + "}",
-            "my.yaml: training.epochs: expected greater than 0, found a value of",
+            "my.yaml: training.epochs: expected greater than 0, found a value",
         ),
         ("a: 2001-99-99", "my.yaml: expected plain YAML"),
     ],

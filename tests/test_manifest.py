@@ -78,7 +78,7 @@ def test_other_columns_are_ignored_and_a_byte_order_mark_too(tmp_path: Path) -> 
         ("path\tletter\tstart\tend\na.wav\tA\tnan\t1\n", "m.tsv:2: expected start in seconds"),
         (
             "path\tletter\tstart\tend\na.wav\tA\tx\t1\n",
-            "m.tsv:2: expected start in seconds from the beginning, found 'x'",
+            "m.tsv:2: expected start in seconds from the beginning",
         ),
         ("path\tletter\n", "m.tsv: the manifest lists no utterance"),
         ("", "expected a header line with path and letter"),

@@ -214,14 +214,14 @@ def _run(arguments: argparse.Namespace, config: "Config | None", interruption: "
     try:
         for record in epochs:
             history.append(record)
+            if board is not None:
+                board.epoch(record)
             # last.pt comes last: what it says is done is done, and a process killed before repeats the epoch.
             if record.best:
                 save_checkpoint(run / BEST, config, used, history)
             lines = keep_best() if record.stop else []
             save_last()
             write_metrics(run, history)
-            if board is not None:
-                board.epoch(record)
             tqdm.write(
                 f"epoch {record.epoch}/{config.training.epochs}  train loss {record.train_loss:.4f}  "
                 f"valid loss {record.valid_loss:.4f}  valid accuracy {100 * record.valid_accuracy:.2f}%"
