@@ -109,6 +109,12 @@ def test_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("a: &x 1\nb: *x", "my.yaml:2: anchors and aliases are not read here"),
         ("a: [1, 2", "my.yaml:1: "),
         ("a: !!python/object/apply:os.system [ls]", "my.yaml:1: tags are not read here"),
+        ("a: " + "[" * 5000, "my.yaml:1: nested too deeply"),
+        ("a: !!bool 5", "my.yaml:1: tags are not read here"),
+        (
+            "training: {epochs: -0x" + "f" * 5000 + "}",
+            "my.yaml: training.epochs: expected greater than 0, found a value",
+        ),
         ("a: 2001-99-99", "my.yaml: expected plain YAML"),
     ],
 )

@@ -76,7 +76,10 @@ def test_other_columns_are_ignored_and_a_byte_order_mark_too(tmp_path: Path) -> 
         ("path\tletter\tstart\tend\na.wav\tA\t2\t1\n", "m.tsv:2: expected start < end"),
         ("path\tletter\tstart\na.wav\tA\t2\n", "m.tsv:2: expected start < end, both or neither"),
         ("path\tletter\tstart\tend\na.wav\tA\tnan\t1\n", "m.tsv:2: expected start in seconds"),
-        ("path\tletter\tstart\tend\na.wav\tA\tx\t1\n", "m.tsv:2: could not convert string to float"),
+        (
+            "path\tletter\tstart\tend\na.wav\tA\tx\t1\n",
+            "m.tsv:2: expected start in seconds from the beginning",
+        ),
         ("path\tletter\n", "m.tsv: the manifest lists no utterance"),
         ("", "expected a header line with path and letter"),
         ("file\tletter\na.wav\tA\n", "found no 'path'"),

@@ -21,8 +21,17 @@ MAX_BYTES = 1 << 18
 """Of a config file; larger ones take the parser seconds."""
 
 
+DEEPEST = 20
+"""Brackets within brackets."""
+
+
 class _Loader(yaml.SafeLoader):
     """Reads plain values only; refuses duplicate keys, aliases and tags; reads 3e-4 as a float, as YAML 1.2 does."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803
+        if self.flow_level > DEEPEST:  # the scanner's time grows with the square of it
+            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

@@ -89,7 +89,10 @@ def _seconds(row: Mapping[str, Any], column: str) -> float | None:
     text = _text(row, column)
     if text == "":
         return None
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"expected {column} in seconds from the beginning, found {reprlib.repr(text)}")
     return value

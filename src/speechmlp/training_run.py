@@ -218,14 +218,14 @@ class TrainingRun:
 
     def _keep(self, record: EpochRecord) -> None:
         """Writes what an epoch changed, and tells about it."""
+        if self.board is not None:
+            self.board.epoch(record)
         # last.pt comes after best.pt: what it says is done is done, and a process killed before repeats the epoch.
         if record.best:
             save_checkpoint(self.run / BEST, self.config, self.used, self.history)
         lines = self._keep_best() if record.stop else []
         self._save_last()
         write_metrics(self.run, self.history)
-        if self.board is not None:
-            self.board.epoch(record)
         tqdm.write(
             f"epoch {record.epoch}/{self.config.training.epochs}  train loss {record.train_loss:.4f}  "
             f"valid loss {record.valid_loss:.4f}  valid accuracy {100 * record.valid_accuracy:.2f}%"
