@@ -73,7 +73,7 @@ def _benchmark(arguments: argparse.Namespace) -> int:
 
     expected = found["pytorch"]
     print(
-        f"{len(letters)} letters of {arguments.manifest}, split {arguments.split}; one thread, ratios within this run"
+        f"{len(letters)} letters of {arguments.manifest}, split {arguments.split}; one thread, ratios within this run\n"
     )
     print(
         "| | bytes | size / onnx | p50 in ms | p99 in ms | / PyTorch | accuracy | other letters | largest difference |"

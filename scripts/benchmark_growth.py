@@ -58,11 +58,15 @@ def _draw(found: dict[str, dict[int, list[float]]], file: Path) -> None:
     from speechmlp.pictures import load_pyplot
 
     pyplot = load_pyplot()
-    figure, places = pyplot.subplots(1, len(found), figsize=(11, 3), layout="constrained")
+    figure, places = pyplot.subplots(1, len(found), figsize=(11, 3), layout="constrained", sharey=True)
     for place, (axis, costs) in zip(places, found.items(), strict=True):
         place.plot(list(costs), [statistics.median(each) for each in costs.values()], "o-")
         place.set(xlabel=axis, xscale="log", yscale="log")
-    places[0].set_ylabel("µs an utterance")
+        place.set_xticks(list(costs), labels=[str(size) for size in costs], minor=False)
+        place.minorticks_off()
+    places[0].set(
+        ylabel="µs an utterance", yticks=(50, 100, 200, 500, 1000), yticklabels=("50", "100", "200", "500", "1000")
+    )
     figure.savefig(file, dpi=100, metadata={"Software": None})
 
 

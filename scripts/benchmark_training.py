@@ -8,11 +8,12 @@ limit: the step's matrix products alone, on tensors that lie ready, and a fused 
 WAV: a DataLoader that reads a file and computes its features an item at a time, in this process or in two workers; by
 torchaudio.load, as tutorials do (with the extra ffmpeg), or by soundfile, which is quicker.
 Lightning, Trainer: Lightning's and Hugging Face's loops over the same waveforms in memory, with this project's front
-end on whole batches and Adam; measured where they are installed (pip install --target FOLDER lightning transformers
-accelerate, then PYTHONPATH=FOLDER).
+end on whole batches and plain Adam, whatever else the configuration asks for; measured where they are installed (pip
+install --target FOLDER lightning transformers accelerate, then PYTHONPATH=FOLDER).
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import statistics
@@ -257,7 +258,8 @@ def _hugging_face(config: Config, corpus: DeviceCorpus, waveforms: Tensor, scrat
             use_cpu=corpus.device.type == "cpu",
             optim="adamw_torch_fused",
         )
-        transformers.Trainer(whole, settings, train_dataset=Items(), callbacks=[watch]).train()
+        with contextlib.redirect_stdout(sys.stderr):  # it prints a summary
+            transformers.Trainer(whole, settings, train_dataset=Items(), callbacks=[watch]).train()
         return watch.seconds
 
     return way

@@ -27,8 +27,6 @@ MAX_SECONDS = 3600.0
 
 MAX_VALUES = 1 << 27
 """Samples of all channels together that are decoded at once: 512 MB; a small file can hold many more."""
-BLOCK = 1 << 16
-"""Samples that are read to get past them."""
 MAX_PEAK = 16.0
 """Largest float sample: decoders overshoot 1 a little; more means that integers were not scaled."""
 
@@ -58,12 +56,12 @@ def load(path: str | Path, start: float | None = None, end: float | None = None)
         with soundfile.SoundFile(path) as file:
             rate = int(file.samplerate)
             _require_rate(path, rate)
-            first, count = _span(path, start, end, rate, file.frames, file.channels)
+            first, count = _span(path, start, end, rate, file.frames)
             skipped = first if file.format == "MP3" else 0  # libsndfile's seek in MP3 lands beside the sample
+            _require_size(path, skipped + count, file.channels)
             file.seek(first - skipped)
-            for done in range(0, skipped, BLOCK):
-                file.read(min(BLOCK, skipped - done), dtype="float32")
-            samples = file.read(count, dtype="float32", always_2d=True)  # [T, C]
+            # At once, because soundfile seeks after each read too.
+            samples = file.read(skipped + count, dtype="float32", always_2d=True)[skipped:]  # [T, C]
         waveform = torch.from_numpy(np.ascontiguousarray(samples.T))  # [C, T]
     except (OSError, ValueError, RuntimeError, MemoryError) as error:  # LibsndfileError is a RuntimeError
         if path.suffix.lower() in FFMPEG_SUFFIXES:
@@ -110,16 +108,19 @@ def _require_rate(path: Path, rate: int) -> None:
         raise UserError(f"{path}: expected a sample rate of 1 to {MAX_SAMPLE_RATE} Hz, found {rate}")
 
 
-def _span(path: Path, start: float | None, end: float | None, rate: int, frames: int, channels: int) -> tuple[int, int]:
+def _require_size(path: Path, frames: int, channels: int) -> None:
+    if frames * channels > MAX_VALUES:
+        raise UserError(
+            f"{path}: expected at most {MAX_VALUES} samples of all channels together, found {frames} of each of "
+            f"{channels}; cut it, or mix it down"
+        )
+
+
+def _span(path: Path, start: float | None, end: float | None, rate: int, frames: int) -> tuple[int, int]:
     first = min(frames, max(0, round((start or 0.0) * rate)))
     last = frames if end is None else min(frames, max(first, round(end * rate)))
     if last - first > MAX_SECONDS * rate:
         raise UserError(f"{path}: expected at most {MAX_SECONDS:g} s for one letter, found {(last - first) / rate:g} s")
-    if (last - first) * channels > MAX_VALUES:
-        raise UserError(
-            f"{path}: expected at most {MAX_VALUES} samples of all channels together, found {last - first} of each of "
-            f"{channels}; cut it, or mix it down"
-        )
     return first, last - first
 
 
@@ -136,7 +137,7 @@ def _load_with_ffmpeg(path: Path, start: float | None, end: float | None) -> tup
             ) from error
         raise UserError(f"{path}: {_reason(path, error)}") from error
     _require_rate(path, rate)
-    first, count = _span(path, start, end, rate, waveform.shape[-1], waveform.shape[0])
+    first, count = _span(path, start, end, rate, waveform.shape[-1])
     return waveform[:, first : first + count], rate
 
 

@@ -196,10 +196,11 @@ class SpeechClassifier(nn.Module):
 
     def of_readings(self, readings: list[Tensor]) -> Tensor:
         """Returns logits [B, 26] of readings [B, C, F]; of several, the mean of the log-probabilities."""
-        logits = [self.network(self.normalizer(features)) for features in readings]
-        if len(logits) == 1:
-            return logits[0]  # type: ignore[no-any-return]
-        return torch.stack([reading.log_softmax(1) for reading in logits]).mean(0)
+        if len(readings) == 1:
+            return self.network(self.normalizer(readings[0]))  # type: ignore[no-any-return]
+        # As one batch: of a single letter most time goes into starting operations.
+        logits = self.network(self.normalizer(torch.cat(readings)))
+        return logits.log_softmax(1).unflatten(0, (len(readings), -1)).mean(0)  # type: ignore[no-any-return]
 
     def num_parameters(self) -> int:
         """Returns how many numbers are learnt."""
