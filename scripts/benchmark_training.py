@@ -4,6 +4,7 @@
 Ways take turns, round after round, on the same utterances and the same network: what else the machine does meets all.
 Processor time, of workers too, tells the work; it hardly changes where other programs compute beside, as the rate does.
 
+its features: reading, augmentation and front end alone, with the forward pass of learnt endpoints.
 limit: the step's matrix products alone, on tensors that lie ready, and a fused Adam update.
 WAV: a DataLoader that reads a file and computes its features an item at a time, in this process or in two workers; by
 torchaudio.load, as tutorials do (with the extra ffmpeg), or by soundfile, which is quicker.
@@ -152,6 +153,19 @@ def _limit(config: Config, corpus: DeviceCorpus) -> Way:
     return way
 
 
+def _features(config: Config, corpus: DeviceCorpus) -> Way:
+    model = SpeechClassifier(config).to(corpus.device).train()
+
+    def way() -> float:
+        started = time.perf_counter()
+        for batch in corpus.batches(config.training.batch_size):
+            model.training_features(batch.waveforms)
+        _wait(corpus.device)
+        return time.perf_counter() - started
+
+    return way
+
+
 def _loader(config: Config, corpus: DeviceCorpus, folder: Path, reader: str, workers: int) -> Way:
     itemwise = config.model_copy(update={"front_end": config.front_end.model_copy(update={"endpoints": "energy"})})
     model = SpeechClassifier(itemwise if config.front_end.kind == "aligned" else config)
@@ -269,7 +283,7 @@ def _ways(config: Config, corpus: DeviceCorpus, folder: Path) -> dict[str, Way]:
     waveforms = torch.cat([batch.waveforms.cpu() for batch in corpus.batches(256)])
     for number, waveform in enumerate(waveforms):
         soundfile.write(folder / f"{number}.wav", waveform.numpy(), 16_000, subtype="PCM_16")
-    ways = {"ours": _ours(config, corpus), "limit": _limit(config, corpus)}
+    ways = {"ours": _ours(config, corpus), "its features": _features(config, corpus), "limit": _limit(config, corpus)}
     peers: dict[str, Callable[[], Way]] = {
         f"WAV by {reader}, {workers} workers": partial(_loader, config, corpus, folder, reader, workers)
         for reader in ("torchaudio", "soundfile")
