@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from speechmlp import __version__
-from speechmlp.config import Config
+from speechmlp.audio import NUM_SAMPLES
+from speechmlp.config import Config, MLPConfig, RawConfig
 from speechmlp.config_file import validate_config
 from speechmlp.engine import EpochRecord
 from speechmlp.errors import UserError
@@ -20,6 +21,9 @@ from speechmlp.models import SpeechClassifier
 from speechmlp.whole_file import whole_file
 
 FORMAT = 1
+LARGE = 100_000_000
+"""Weights, above which a model of a stranger is looked at before it is built: 400 MB."""
+TOKENS = ("warped", "onset", "offset")
 
 
 _HISTORY = TypeAdapter(list[EpochRecord])
@@ -84,6 +88,26 @@ def save_checkpoint(
         torch.save(content, file)
 
 
+def _most_weights(config: Config) -> int:
+    """Returns a number of weights that a model of this configuration does not exceed by much; computes nothing."""
+    front = config.front_end.model_dump()
+    sizes = [size for value in config.model.model_dump().values() for size in _integers(value)]
+    counts = [config.model.blocks if not isinstance(config.model, MLPConfig) else len(config.model.hidden)]
+    inputs = NUM_SAMPLES
+    if not isinstance(config.front_end, RawConfig):
+        tokens = max(1 + NUM_SAMPLES // front["hop_length"], sum(front.get(key, 0) for key in TOKENS))
+        inputs = front["n_mels"] * tokens
+        sizes += [front["n_mels"], tokens, front.get("endpoint_width", 0)]
+        counts.append(front.get("endpoint_blocks", 0))
+    largest = max(sizes, default=1)
+    return max(inputs, largest) * largest * max(1, *counts)
+
+
+def _integers(value: Any) -> list[int]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [one for one in values if type(one) is int]
+
+
 def _require_fit(expected: Mapping[str, Tensor], found: Any) -> None:
     """Checks names, shapes, types and values of weights.
 
@@ -145,9 +169,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     config = validate_config(content.get("config"), str(path))
     try:
-        with torch.device("meta"):  # takes no memory, whatever sizes a stranger wrote
-            _require_fit(SpeechClassifier(config).state_dict(), content["model"])
+        if _most_weights(config) > LARGE:  # first without memory, whatever sizes a stranger wrote
+            with torch.device("meta"):  # whose first use imports for a second, so that the usual model does without
+                _require_fit(SpeechClassifier(config).state_dict(), content["model"])
         model = SpeechClassifier(config)
+        _require_fit(model.state_dict(), content["model"])
         model.load_state_dict(content["model"])
         history = _HISTORY.validate_python(content["history"])
         if [record.epoch for record in history] != list(range(1, len(history) + 1)):
