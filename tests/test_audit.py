@@ -1,7 +1,6 @@
 """The audit: a clean corpus of generated letters, the same with planted faults, the page in a real browser."""
 
 import itertools
-import json
 import re
 from pathlib import Path
 
@@ -125,7 +124,7 @@ def planted(clean_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_the_command_writes_page_and_json_and_fails_on_errors(
     planted: Path, run_python: Run, tmp_path: Path, browser: Browser
 ) -> None:
-    result = run_python(*AUDIT, planted, "--doubt")
+    result = run_python(*AUDIT, planted, "--outside", "--doubt")
     assert result.returncode == 1, result.stderr
     assert "error: the same audio in two splits: 1, " in result.stdout
     assert "error: the same audio under two letters: 1, " in result.stdout
@@ -169,7 +168,8 @@ def test_the_command_writes_page_and_json_and_fails_on_errors(
 def test_a_checkpoint_takes_part_in_doubting(planted: Path, run_python: Run, tmp_path: Path) -> None:
     train = ["-m", "speechmlp.train", "--config", ROOT / "configs" / "quickstart.yaml"]
     train += ["model.hidden=[16]", "training.epochs=1", "device=cpu", "output.name=x"]
-    trained = run_python(*train, f"corpus.manifest={planted}")
+    train += [f"corpus.manifest={planted}", "corpus.outside=true"]
+    trained = run_python(*train)
     assert trained.returncode == 0, trained.stderr
     # Training tells, in one line each, what a quick check finds.
     told = [line for line in trained.stderr.splitlines() if line.startswith("audit: ")]
@@ -177,9 +177,9 @@ def test_a_checkpoint_takes_part_in_doubting(planted: Path, run_python: Run, tmp
         [" error", " the same audio in two splits"],
         [" error", " the same audio under two letters"],
     ]
-    silent = run_python(*train, f"corpus.manifest={planted}", "corpus.audit=false", "output.name=y")
+    silent = run_python(*train, "corpus.audit=false", "output.name=y")
     assert "audit: " not in silent.stderr
-    audit, _, _ = audit_corpus(str(planted), checkpoint=str(tmp_path / "runs" / "x" / "best.pt"))
+    audit, _, _ = audit_corpus(str(planted), checkpoint=str(tmp_path / "runs" / "x" / "best.pt"), outside=True)
     text = format_audit(audit)
     assert re.search(r"^Doubted labels: \d+; \d+ labels are probably wrong$", text, re.M)
 
@@ -191,7 +191,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "no such manifest" in said
 
 
-def test_the_quick_check_is_silent_about_sound_corpora_and_finds_zeros(clean_corpus: Path, tmp_path: Path) -> None:
+def test_the_quick_check_is_silent_about_sound_corpora(clean_corpus: Path, tmp_path: Path) -> None:
     cache = str(tmp_path / "cache")
     assert quick_check(open_packed(CorpusConfig(manifest=str(clean_corpus), cache=cache))) == ()
     utterances = read_manifest(clean_corpus)
@@ -199,7 +199,9 @@ def test_the_quick_check_is_silent_about_sound_corpora_and_finds_zeros(clean_cor
     utterances[3] = Utterance(tmp_path / "zeros.wav", "D", "s00", "train")
     utterances[30] = Utterance(utterances[30].path, "E", "s09", "train")
     write_manifest(tmp_path / "m.tsv", utterances)
-    corpus = CorpusConfig(manifest=str(tmp_path / "m.tsv"), cache=cache, shared_speakers=True)
-    found = quick_check(open_packed(corpus))
-    assert [finding.kind for finding in found] == ["shared_speaker", "silent"]
-    assert json.loads(found[1].model_dump_json())["items"][0]["path"].endswith("zeros.wav")
+    how = {"cache": cache, "shared_speakers": True, "outside": True, "on_error": "skip"}
+    packed = open_packed(CorpusConfig.model_validate({"manifest": str(tmp_path / "m.tsv"), **how}))
+    assert [finding.kind for finding in quick_check(packed)] == ["shared_speaker"]
+    assert [problem.partition(": ")[2] for problem in packed.skipped] == [
+        "holds only zeros; expected a recorded letter"
+    ]

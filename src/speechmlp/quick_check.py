@@ -7,7 +7,7 @@ import hashlib
 
 import torch
 
-from speechmlp.corpus_checks import check_manifest, finding, in_order
+from speechmlp.corpus_checks import check_manifest, in_order
 from speechmlp.duplicates import exact_pairs, report_pairs
 from speechmlp.findings import Finding
 from speechmlp.packing import PackedCorpus
@@ -20,23 +20,18 @@ QUIET = ("missing_letter", "unbalanced", "incomplete_speaker", "few_speakers", "
 
 
 def quick_check(packed: PackedCorpus) -> tuple[Finding, ...]:
-    """Returns what is wrong with a corpus by its manifest, the same audio twice, and silence; gravest first.
+    """Returns what is wrong with a corpus by its manifest, and the same audio twice; gravest first.
 
     Reads an eighth of the decoded corpus; what looks the same there is compared as a whole.
     """
     found = [one for one in check_manifest(packed.utterances) if one.kind not in QUIET]
     digests: dict[int, str] = {}
-    silent = []
     for first in range(0, len(packed.utterances), BLOCK):
         middles = packed.waveforms[first : first + BLOCK, MIDDLE].numpy()
         for place, middle in enumerate(middles, first):
             if middle.any():
                 digests[place] = hashlib.sha1(middle.tobytes()).hexdigest()
-            elif not packed.waveforms[place].any():
-                silent.append((place, "nothing but zeros"))
         packed.release()
-    if silent:
-        found.append(finding("silent", "", packed.utterances, silent))
     pairs = []
     for number, (one, other) in enumerate(exact_pairs(digests), start=1):
         if torch.equal(packed.waveforms[one], packed.waveforms[other]):
