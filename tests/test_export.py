@@ -46,7 +46,8 @@ def files(spoken_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def spoken(manifest: Path, split: str | None = None) -> tuple[Tensor, Tensor]:
     """Returns waveforms [N, 16000] and labels [N] of a corpus."""
-    packed = open_packed(CorpusConfig(manifest=str(manifest), cache=str(manifest.parent / "cache"), on_error="skip"))
+    cache = str(manifest.parent / "cache")
+    packed = open_packed(CorpusConfig(manifest=str(manifest), cache=cache, on_error="skip", outside=True))
     corpus = SpokenLetters(packed, split).to(torch.device("cpu"))  # type: ignore[arg-type]
     batch = corpus.take(torch.arange(len(corpus)))
     return batch.waveforms, batch.labels

@@ -16,7 +16,7 @@ from speechmlp.models import SpeechClassifier
 from speechmlp.recognizer import load_recognizer
 from speechmlp.scores import Evaluation
 
-RECORD = EpochRecord(1, 10, 0.1, 3.0, 3.1, 0.5, 1.0, True, None)
+HISTORY = [EpochRecord(epoch, 10 * epoch, 0.1, 3.0, 3.1, 0.5, 1.0, True, None) for epoch in range(1, 51)]
 
 
 def evaluation(condition: str) -> Evaluation:
@@ -40,7 +40,7 @@ def test_what_use_needs_is_kept_and_nothing_else(tmp_path: Path) -> None:
     config = override_config(Config(), ["model.hidden=[16]", "front_end={kind: log_mel}"])
     torch.manual_seed(0)
     model = SpeechClassifier(config).eval()
-    save_checkpoint(tmp_path / "best.pt", config, model, [RECORD] * 50, temperature=1.5, reject_below=0.4)
+    save_checkpoint(tmp_path / "best.pt", config, model, HISTORY, temperature=1.5, reject_below=0.4)
     strip(tmp_path / "best.pt", tmp_path / "weights" / "letters.pt")
     found = load_checkpoint(tmp_path / "weights" / "letters.pt")
     assert (found.temperature, found.reject_below, found.history, found.training) == (1.5, 0.4, [], None)
