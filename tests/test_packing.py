@@ -39,7 +39,7 @@ def test_the_pack_holds_what_the_files_hold(tone_corpus: Path) -> None:
 
 def test_the_second_time_nothing_is_decoded(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_packed(corpus(tone_corpus)).decoded
-    monkeypatch.setattr("speechmlp.packing.load_letter", None)
+    monkeypatch.setattr("speechmlp.packing.load_letters", None)
     packed = open_packed(corpus(tone_corpus))
     assert not packed.decoded
     assert packed.waveforms.shape[0] == 156

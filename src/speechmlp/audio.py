@@ -4,6 +4,8 @@ Dimension key: `C` channels, `T` samples.
 """
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +27,8 @@ MAX_SAMPLE_RATE = 768_000
 MAX_SECONDS = 3600.0
 """Longest stretch of a recording that is decoded for one letter."""
 
+SHORT = 4
+"""Seconds of a recording that is resampled beside others: more would cost memory for the shorter ones."""
 MAX_VALUES = 1 << 27
 """Samples of all channels together that are decoded at once: 512 MB; a small file can hold many more."""
 MAX_PEAK = 16.0
@@ -156,10 +160,28 @@ def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
 
     Resampled by torchaudio's band-limited windowed-sinc interpolation.
     """
-    mono = waveform.mean(dim=0)
-    if sample_rate == SAMPLE_RATE:
-        return mono
-    return _resampler(sample_rate)(mono)  # type: ignore[no-any-return]
+    return _resample_together([(waveform, sample_rate)])[0]
+
+
+def _resample_together(loaded: Sequence[tuple[Tensor, int]]) -> list[Tensor]:
+    """Returns the mean of the channels at 16 kHz, float32 [T], of waveforms [C, T] and their rates in Hz.
+
+    Short ones of one rate go through one product: an operation on a second takes longer to start than to run. Zeros are
+    what lies behind a waveform in either way.
+    """
+    mono = [waveform[0] if len(waveform) == 1 else waveform.mean(dim=0) for waveform, _ in loaded]
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for place, (waveform, sample_rate) in enumerate(loaded):
+        if sample_rate != SAMPLE_RATE:
+            short = waveform.shape[-1] <= SHORT * sample_rate
+            groups[sample_rate, -1 if short else place].append(place)
+    for (sample_rate, _), places in groups.items():
+        resampler = _resampler(sample_rate)
+        lengths = [len(mono[place]) for place in places]
+        together = resampler(torch.nn.utils.rnn.pad_sequence([mono[place] for place in places], batch_first=True))
+        for place, length, row in zip(places, lengths, together, strict=True):
+            mono[place] = row[: math.ceil(length * resampler.new_freq / resampler.orig_freq)]
+    return mono
 
 
 def second_start(waveform: Tensor) -> int:
@@ -201,7 +223,22 @@ def load_letter(
     Raises:
         UserError: as `load`.
     """
-    if start is not None and end is not None:
-        start, end = start - margin, end + margin
-    waveform, sample_rate = load(path, start, end)
-    return fit_one_second(to_mono_16k(waveform, sample_rate))
+    (result,) = load_letters([(path, start, end)], margin)
+    if isinstance(result, UserError):
+        raise result
+    return result
+
+
+def load_letters(
+    places: Sequence[tuple[str | Path, float | None, float | None]], margin: float = 0.0
+) -> list[tuple[Tensor, int] | UserError]:
+    """Returns what `load_letter` returns, or raises, for each recording with its start and end."""
+    results: list[tuple[Tensor, int] | UserError] = []
+    for path, start, end in places:
+        try:
+            between = (start, end) if start is None or end is None else (start - margin, end + margin)
+            results.append(load(path, *between))
+        except UserError as error:
+            results.append(error)
+    mono = iter(_resample_together([result for result in results if not isinstance(result, UserError)]))
+    return [result if isinstance(result, UserError) else fit_one_second(next(mono)) for result in results]

@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE, load_letter
+from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE, load_letters
 from speechmlp.config import CorpusConfig
 from speechmlp.errors import UserError
 from speechmlp.labels import NOT_A_LETTER, NUM_LETTERS, label_of
 from speechmlp.manifest import Utterance, read_manifest
 from speechmlp.whole_file import PARTIAL, write_text
 
+TOGETHER = 16
+"""Recordings that a thread decodes at a time: threads that meet after every operation wait for each other."""
 FORMAT = 1
 """Raised whenever decoding or the layout changes, so that older packs are made anew."""
 FULL_SCALE = 32768.0
@@ -76,16 +78,22 @@ def _fingerprint(manifest: Path, utterances: Sequence[Utterance]) -> str:
     return digest.hexdigest()
 
 
-def _decode(utterance: Utterance, margin: float) -> tuple[NDArray[np.int16], int] | str:
-    try:
-        waveform, length = load_letter(utterance.path, utterance.start, utterance.end, margin)
-    except UserError as error:
-        return str(error)
-    samples = (waveform * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16).numpy()
-    if not samples.any() and utterance.letter != NOT_A_LETTER:  # there is nothing to learn in it but a wrong label
-        place = "" if utterance.start is None else f" between {utterance.start:g} and {utterance.end:g} s"
-        return f"{utterance.path}: holds only zeros{place}; expected a recorded letter"
-    return samples, length
+def _decode(utterances: Sequence[Utterance], margin: float) -> list[tuple[NDArray[np.int16], int] | str]:
+    found = load_letters([(one.path, one.start, one.end) for one in utterances], margin)
+    read = [result[0] for result in found if not isinstance(result, UserError)]
+    scaled = torch.stack(read) * FULL_SCALE if read else torch.empty(0, NUM_SAMPLES)
+    samples = iter(scaled.round_().clamp_(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16).numpy())
+    results: list[tuple[NDArray[np.int16], int] | str] = []
+    for utterance, result in zip(utterances, found, strict=True):
+        if isinstance(result, UserError):
+            results.append(str(result))
+        elif not (row := next(samples)).any() and utterance.letter != NOT_A_LETTER:
+            # There is nothing to learn in it but a wrong label.
+            place = "" if utterance.start is None else f" between {utterance.start:g} and {utterance.end:g} s"
+            results.append(f"{utterance.path}: holds only zeros{place}; expected a recorded letter")
+        else:
+            results.append((row, result[1]))
+    return results
 
 
 def _decode_all(utterances: Sequence[Utterance], margin: float) -> Iterator[tuple[NDArray[np.int16], int] | str]:
@@ -95,9 +103,11 @@ def _decode_all(utterances: Sequence[Utterance], margin: float) -> Iterator[tupl
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for first in range(0, len(utterances), 512):
-                part = utterances[first : first + 512]
-                yield from pool.map(_decode, part, [margin] * len(part))
+            for first in range(0, len(utterances), 16 * TOGETHER):
+                last = min(first + 16 * TOGETHER, len(utterances))
+                parts = [utterances[place : min(place + TOGETHER, last)] for place in range(first, last, TOGETHER)]
+                for results in pool.map(_decode, parts, [margin] * len(parts)):
+                    yield from results
     finally:
         torch.set_num_threads(threads)
 
