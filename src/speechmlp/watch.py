@@ -53,6 +53,11 @@ class StepWatch:
         learnt = {name: weight for name, weight in self._parameters.items() if weight.grad is not None}
         weights = [weight.detach() for weight in learnt.values()]
         gradients = [weight.grad for weight in learnt.values() if weight.grad is not None]
+        if loss.device.type == "cpu":
+            # Sums carry what is not finite too, and take a small part of the time of norms and of the update.
+            sums = torch.stack([loss.detach(), *(gradient.sum() for gradient in gradients)])
+            if sums.isfinite().all():
+                return
         sizes = torch.stack(torch._foreach_norm([*gradients, *weights], math.inf))  # [2 P], NaN where one is
         bad = ~(loss.detach().isfinite() & sizes[: len(gradients)].isfinite().all())
         if self._sizes is None:
