@@ -162,10 +162,15 @@ def join_processes() -> Processes:
     Raises:
         UserError: there are fewer GPUs than processes on this machine, or the others cannot be reached.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
-        return Processes()
-    rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    try:
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count == 1:
+            return Processes()
+        rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"WORLD_SIZE is set, and RANK and LOCAL_RANK do not fit it ({error}); start with torchrun, or unset it"
+        ) from error
     if torch.cuda.is_available():
         if local >= torch.cuda.device_count():
             raise UserError(
@@ -181,7 +186,7 @@ def join_processes() -> Processes:
         shared, _, _ = next(rendezvous("env://", timeout=PATIENCE))
         store = PrefixStore(f"start {start}", shared)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # a ValueError where the environment names no address
         raise UserError(f"process {rank} of {count}: the others cannot be reached: {error}") from error
     atexit.register(distributed.destroy_process_group)
     if rank > 0:

@@ -168,6 +168,10 @@ class Learner(nn.Module):
         return sought + front_end_loss, loss
 
 
+def _epoch_seed(config: TrainingConfig, epoch: int) -> int:
+    return (config.seed << 24) + epoch
+
+
 def _train_epoch(
     learner: nn.Module,
     model: SpeechClassifier,
@@ -183,7 +187,7 @@ def _train_epoch(
 ) -> tuple[float, float]:
     """Learns an epoch's utterances, or the rest of them; returns the mean loss and the last learning rate."""
     # Order, dropout and augmentation depend on seed and epoch alone, so a resumed epoch repeats exactly.
-    seed = (config.seed << 24) + epoch
+    seed = _epoch_seed(config, epoch)
     torch.manual_seed(processes.seed(seed))
     order = sampler.order(torch.Generator().manual_seed(seed))
     model.train()
@@ -250,10 +254,8 @@ def finished(history: list[EpochRecord], config: TrainingConfig) -> str | None:
 
 def batch_positions(sampler: Sampler, config: TrainingConfig, epoch: int, step: int) -> list[int]:
     """Returns which utterances a step of an epoch learns, as positions in the training corpus."""
-    order = sampler.order(torch.Generator().manual_seed((config.seed << 24) + epoch))
-    last = step == num_batches(len(order), config.batch_size) - 1
-    first = step * config.batch_size
-    return order[first : len(order) if last else first + config.batch_size].tolist()
+    order = sampler.order(torch.Generator().manual_seed(_epoch_seed(config, epoch)))
+    return torch.split(order, batch_sizes(len(order), config.batch_size))[step].tolist()
 
 
 def train(

@@ -68,8 +68,8 @@ def lock_run(run: Path) -> FileLock:
     Raises:
         UserError: another process has it, or there is no such folder.
     """
-    if not run.is_dir():  # a lock would make it
-        raise UserError(f"{run}: no such folder; --resume takes the folder of a run")
+    if not any((run / name).exists() for name in (CONFIG, LAST)):  # a lock would make the folder, or leave itself in it
+        raise UserError(f"{run}: no run here; --resume takes the folder of a run")
     lock = FileLock(run / ".lock")
     try:
         lock.acquire(timeout=0)

@@ -34,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
 def _train(arguments: argparse.Namespace) -> int:
     # torch is imported late, so that --help and mistakes in the configuration answer at once.
     config = load_config(arguments.config, arguments.overrides) if arguments.config else None
+    if arguments.go_on and config is None:
+        raise UserError("--continue: goes with --config and output.name; --resume goes on by itself")
     require_torch()
     keep_freed_memory()
     from speechmlp.distributed import join_processes
