@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,9 +38,26 @@ def test_the_pack_holds_what_the_files_hold(tone_corpus: Path) -> None:
     assert packed.labels.tolist() == list(range(26)) * 6
 
 
+def test_processes_decode_what_one_does(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    utterances = read_manifest(tone_corpus)
+    for broken in (40, 41, 155):
+        utterances[broken].path.write_bytes(b"no audio")
+    alone = open_packed(corpus(tone_corpus, on_error="skip"))
+    for pack in packs(tone_corpus):
+        shutil.rmtree(pack)
+    monkeypatch.setattr("speechmlp.packing.FEW", 0)
+    together = open_packed(corpus(tone_corpus, on_error="skip"))
+    assert together.decoded
+    assert together.utterances == alone.utterances
+    assert together.skipped == alone.skipped
+    assert len(together.skipped) == 3
+    assert torch.equal(together.waveforms, alone.waveforms)
+    assert torch.equal(together.lengths, alone.lengths)
+
+
 def test_the_second_time_nothing_is_decoded(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_packed(corpus(tone_corpus)).decoded
-    monkeypatch.setattr("speechmlp.packing.load_letters", None)
+    monkeypatch.setattr("speechmlp.packing.load_letter", None)
     packed = open_packed(corpus(tone_corpus))
     assert not packed.decoded
     assert packed.waveforms.shape[0] == 156

@@ -4,10 +4,6 @@ Dimension key: `C` channels, `T` samples.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
-from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +13,7 @@ import torchaudio
 from torch import Tensor
 
 from speechmlp.errors import UserError
+from speechmlp.resampling import resample
 
 SAMPLE_RATE = 16_000
 """Hz."""
@@ -26,9 +23,6 @@ MAX_SAMPLE_RATE = 768_000
 """Hz; a header that claims more is broken."""
 MAX_SECONDS = 3600.0
 """Longest stretch of a recording that is decoded for one letter."""
-
-SHORT = 4
-"""Seconds of a recording that is resampled beside others: more would cost memory for the shorter ones."""
 MAX_VALUES = 1 << 27
 """Samples of all channels together that are decoded at once: 512 MB; a small file can hold many more."""
 MAX_PEAK = 16.0
@@ -65,7 +59,8 @@ def load(path: str | Path, start: float | None = None, end: float | None = None)
             _require_size(path, skipped + count, file.channels)
             file.seek(first - skipped)
             # At once, because soundfile seeks after each read too.
-            samples = file.read(skipped + count, dtype="float32", always_2d=True)[skipped:]  # [T, C]
+            integers = file.subtype == "PCM_16"  # libsndfile makes the same floats, one at a time
+            samples = file.read(skipped + count, dtype="int16" if integers else "float32", always_2d=True)[skipped:]
         waveform = torch.from_numpy(np.ascontiguousarray(samples.T))  # [C, T]
     except (OSError, ValueError, RuntimeError, MemoryError) as error:  # LibsndfileError is a RuntimeError
         if path.suffix.lower() in FFMPEG_SUFFIXES:
@@ -74,6 +69,8 @@ def load(path: str | Path, start: float | None = None, end: float | None = None)
             raise UserError(f"{path}: {_reason(path, error)}") from error
     if waveform.shape[-1] == 0:
         raise UserError(f"{path}: holds no samples{_between(start, end)}; expected a recorded letter")
+    if waveform.dtype == torch.int16:
+        return waveform * 2**-15, rate
     peak = waveform.abs().amax().item()
     if not math.isfinite(peak):
         raise UserError(f"{path}: holds NaN or infinite samples; expected finite ones")
@@ -145,43 +142,13 @@ def _load_with_ffmpeg(path: Path, start: float | None, end: float | None) -> tup
     return waveform[:, first : first + count], rate
 
 
-@lru_cache(maxsize=16)
-def _resampler(sample_rate: int) -> torchaudio.transforms.Resample:
-    # Kept because computing the windowed-sinc kernel costs more than applying it to one second. The kernel grows with
-    # the ratio's denominator, to gigabytes for rates such as 22051 Hz: those are taken for a neighbour less than a
-    # thousandth away. Every usual rate is exact.
-    ratio = Fraction(sample_rate, SAMPLE_RATE)
-    near = ratio.limit_denominator(640) or ratio
-    return torchaudio.transforms.Resample(near.numerator, near.denominator)
-
-
 def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
     """Returns the mean of the channels at 16 kHz: float32 [C, T] at `sample_rate` Hz -> float32 [T].
 
     Resampled by torchaudio's band-limited windowed-sinc interpolation.
     """
-    return _resample_together([(waveform, sample_rate)])[0]
-
-
-def _resample_together(loaded: Sequence[tuple[Tensor, int]]) -> list[Tensor]:
-    """Returns the mean of the channels at 16 kHz, float32 [T], of waveforms [C, T] and their rates in Hz.
-
-    Short ones of one rate go through one product: an operation on a second takes longer to start than to run. Zeros are
-    what lies behind a waveform in either way.
-    """
-    mono = [waveform[0] if len(waveform) == 1 else waveform.mean(dim=0) for waveform, _ in loaded]
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for place, (waveform, sample_rate) in enumerate(loaded):
-        if sample_rate != SAMPLE_RATE:
-            short = waveform.shape[-1] <= SHORT * sample_rate
-            groups[sample_rate, -1 if short else place].append(place)
-    for (sample_rate, _), places in groups.items():
-        resampler = _resampler(sample_rate)
-        lengths = [len(mono[place]) for place in places]
-        together = resampler(torch.nn.utils.rnn.pad_sequence([mono[place] for place in places], batch_first=True))
-        for place, length, row in zip(places, lengths, together, strict=True):
-            mono[place] = row[: math.ceil(length * resampler.new_freq / resampler.orig_freq)]
-    return mono
+    mono = waveform[0] if len(waveform) == 1 else waveform.mean(dim=0)
+    return resample(mono, sample_rate, SAMPLE_RATE)
 
 
 def second_start(waveform: Tensor) -> int:
@@ -223,22 +190,5 @@ def load_letter(
     Raises:
         UserError: as `load`.
     """
-    (result,) = load_letters([(path, start, end)], margin)
-    if isinstance(result, UserError):
-        raise result
-    return result
-
-
-def load_letters(
-    places: Sequence[tuple[str | Path, float | None, float | None]], margin: float = 0.0
-) -> list[tuple[Tensor, int] | UserError]:
-    """Returns what `load_letter` returns, or raises, for each recording with its start and end."""
-    results: list[tuple[Tensor, int] | UserError] = []
-    for path, start, end in places:
-        try:
-            between = (start, end) if start is None or end is None else (start - margin, end + margin)
-            results.append(load(path, *between))
-        except UserError as error:
-            results.append(error)
-    mono = iter(_resample_together([result for result in results if not isinstance(result, UserError)]))
-    return [result if isinstance(result, UserError) else fit_one_second(next(mono)) for result in results]
+    between = (start, end) if start is None or end is None else (start - margin, end + margin)
+    return fit_one_second(to_mono_16k(*load(path, *between)))

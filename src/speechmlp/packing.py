@@ -10,7 +10,6 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +18,10 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE, load_letters
+from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE, load_letter
 from speechmlp.config import CorpusConfig
 from speechmlp.errors import UserError
 from speechmlp.labels import NOT_A_LETTER, NUM_LETTERS, label_of
@@ -29,12 +29,17 @@ from speechmlp.manifest import Utterance, read_manifest
 from speechmlp.whole_file import PARTIAL, write_text
 
 TOGETHER = 16
-"""Recordings that a thread decodes at a time: threads that meet after every operation wait for each other."""
+"""Recordings that a process decodes at a time."""
+FEW = 500
+"""Recordings that are decoded sooner than processes start."""
 FORMAT = 1
 """Raised whenever decoding or the layout changes, so that older packs are made anew."""
 FULL_SCALE = 32768.0
 LARGE = 1 << 29
 """Bytes of a decoded corpus that may stay in memory: 512 MB, 16,000 utterances."""
+
+Decoded = tuple[NDArray[np.int16], int] | str
+"""Samples, of which a length is recorded, or why a recording cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -78,36 +83,51 @@ def _fingerprint(manifest: Path, utterances: Sequence[Utterance]) -> str:
     return digest.hexdigest()
 
 
-def _decode(utterances: Sequence[Utterance], margin: float) -> list[tuple[NDArray[np.int16], int] | str]:
-    found = load_letters([(one.path, one.start, one.end) for one in utterances], margin)
-    read = [result[0] for result in found if not isinstance(result, UserError)]
-    scaled = torch.stack(read) * FULL_SCALE if read else torch.empty(0, NUM_SAMPLES)
-    samples = iter(scaled.round_().clamp_(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16).numpy())
-    results: list[tuple[NDArray[np.int16], int] | str] = []
-    for utterance, result in zip(utterances, found, strict=True):
-        if isinstance(result, UserError):
-            results.append(str(result))
-        elif not (row := next(samples)).any() and utterance.letter != NOT_A_LETTER:
-            # There is nothing to learn in it but a wrong label.
-            place = "" if utterance.start is None else f" between {utterance.start:g} and {utterance.end:g} s"
-            results.append(f"{utterance.path}: holds only zeros{place}; expected a recorded letter")
-        else:
-            results.append((row, result[1]))
-    return results
-
-
-def _decode_all(utterances: Sequence[Utterance], margin: float) -> Iterator[tuple[NDArray[np.int16], int] | str]:
-    """Yields each utterance's samples and length, or why it cannot be read, in order; memory stays bounded."""
-    # Decoding and resampling release the interpreter lock, so threads serve; torch's own threads would only compete.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _decode(utterance: Utterance, margin: float) -> Decoded:
     try:
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for first in range(0, len(utterances), 16 * TOGETHER):
-                last = min(first + 16 * TOGETHER, len(utterances))
-                parts = [utterances[place : min(place + TOGETHER, last)] for place in range(first, last, TOGETHER)]
-                for results in pool.map(_decode, parts, [margin] * len(parts)):
-                    yield from results
+        waveform, length = load_letter(utterance.path, utterance.start, utterance.end, margin)
+    except UserError as error:
+        return str(error)
+    scaled = (waveform * FULL_SCALE).round_().clamp_(-FULL_SCALE, FULL_SCALE - 1)
+    samples: NDArray[np.int16] = scaled.to(torch.int16).numpy()
+    if not samples.any() and utterance.letter != NOT_A_LETTER:
+        # There is nothing to learn in it but a wrong label.
+        place = "" if utterance.start is None else f" between {utterance.start:g} and {utterance.end:g} s"
+        return f"{utterance.path}: holds only zeros{place}; expected a recorded letter"
+    return samples, length
+
+
+class _Parts(Dataset[list[Decoded]]):
+    """Decodes `TOGETHER` utterances at a time, in a process of its own."""
+
+    def __init__(self, utterances: Sequence[Utterance], margin: float) -> None:
+        self._utterances, self._margin = utterances, margin
+
+    def __len__(self) -> int:
+        return -(-len(self._utterances) // TOGETHER)
+
+    def __getitem__(self, part: int) -> list[Decoded]:
+        some = self._utterances[part * TOGETHER : (part + 1) * TOGETHER]
+        return [_decode(utterance, self._margin) for utterance in some]
+
+
+def _as_it_is(decoded: list[Decoded]) -> list[Decoded]:
+    return decoded
+
+
+def _decode_all(utterances: Sequence[Utterance], margin: float) -> Iterator[Decoded]:
+    """Yields each utterance's samples and length, or why it cannot be read, in order; memory stays bounded."""
+    # Threads would hand Python's lock to each other after every operation, which takes longer than the operations.
+    few = len(utterances) < FEW
+    workers = 0 if few else os.cpu_count() or 1
+    parts: DataLoader[list[Decoded]] = DataLoader(
+        _Parts(utterances, margin), batch_size=None, num_workers=workers, collate_fn=_as_it_is
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the workers have
+    try:
+        for part in parts:
+            yield from part
     finally:
         torch.set_num_threads(threads)
 
