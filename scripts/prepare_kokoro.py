@@ -13,16 +13,11 @@ from speechmlp.errors import run_command
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", metavar="FOLDER", help="the corpus's folder (data/kokoro, or data/kokoro_accents)")
-    parser.add_argument(
-        "--accents",
-        action="store_true",
-        help="speakers of Indian and Australian English and with Romance sounds instead",
-    )
+    parser.add_argument("--output", metavar="FOLDER", default="data/kokoro", help="the corpus's folder (%(default)s)")
     parser.add_argument(
         "--voices", metavar="FILE", help="what npm pack kokoro-js@1.2.1 writes; or bundled: five voices, no download"
     )
-    parser.add_argument("--speakers", type=int, metavar="N", help="(120, or 80)")
+    parser.add_argument("--speakers", type=int, metavar="N", default=120, help="(%(default)s)")
     parser.add_argument("--takes", type=int, metavar="N", default=2, help="of each letter by each (%(default)s)")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="decides every choice (%(default)s)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes at a time (one a core)")
@@ -30,14 +25,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    output = arguments.output or ("data/kokoro_accents" if arguments.accents else "data/kokoro")
-    count = arguments.speakers if arguments.speakers is not None else 80 if arguments.accents else 120
     utterances, failures = prepare_kokoro(
-        output, arguments.voices, count, arguments.takes, arguments.seed, arguments.workers, arguments.accents
+        arguments.output, arguments.voices, arguments.speakers, arguments.takes, arguments.seed, arguments.workers
     )
     speakers = len({utterance.speaker for utterance in utterances})
     print(f"Kokoro: {len(utterances)} letters of {speakers} speakers, {len(failures)} rows not aligned")
-    print(*(f"not aligned: {failure}" for failure in failures), f"Manifest: {output}/manifest.tsv", sep="\n")
+    print(*(f"not aligned: {failure}" for failure in failures), f"Manifest: {arguments.output}/manifest.tsv", sep="\n")
     return 0
 
 

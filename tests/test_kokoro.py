@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechmlp.corpora.kokoro import (
-    bundled_voices,
-    draw_accented,
-    draw_speakers,
-    fetch_voices,
-    prepare_kokoro,
-    read_voices,
-)
+from speechmlp.corpora.kokoro import bundled_voices, draw_speakers, fetch_voices, prepare_kokoro, read_voices
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
 from speechmlp.recognizer import load_recognizer
@@ -56,19 +49,6 @@ def test_speakers_are_voices_first_and_mixtures_then() -> None:
     assert [british.phonemes(letter) for letter in "ZOR"] == ["zˈɛd", "ˈQ", "ˈɑː"]
     assert {speaker.phonemes("Z") for speaker in speakers} == {"zˈi", "zˈɛd"}
     assert {speaker.phonemes("H") for speaker in speakers} == {"ˈAʧ", "hˈAʧ"}
-
-
-def test_accented_speakers_have_native_voices_and_their_own_sounds() -> None:
-    voices = ["af_heart", "bm_george", "hf_alpha", "hm_omega", "if_sara", "jf_alpha"]
-    speakers = draw_accented(voices, 40, seed=0)
-    assert Counter(speaker.accent for speaker in speakers) == {"indian": 20, "romance": 10, "australian": 10}
-    assert {speaker.first for speaker in speakers if speaker.accent == "indian"} == {"hf_alpha", "hm_omega"}
-    assert {speaker.first for speaker in speakers if speaker.accent == "romance"} == {"if_sara"}
-    assert speakers == draw_accented(voices, 40, seed=0)
-    indian = speakers[0]
-    assert [indian.phonemes(letter) for letter in "APTZS"] == ["ˈeː", "pˈiː", "ʈˈiː", "zˈɛɖ", "ˈɛs"]
-    only = draw_accented(["jf_alpha"], 4, seed=0)  # the five voices that come with the model
-    assert {speaker.first for speaker in only} == {"jf_alpha"}
 
 
 def test_the_models_own_voices() -> None:

@@ -41,23 +41,8 @@ VOICE_SHA256 = "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860
 """Of the package's archive."""
 MODEL_RATE = 24_000
 """Hz, that Kokoro speaks at."""
-ACCENTS = {
-    name: dict(zip(letters.split()[::2], letters.split()[1::2], strict=True))
-    for name, letters in {
-        "american": "",
-        "british": "O ˈQ R ˈɑː",
-        "indian": "A ˈeː D ɖˈiː H ˈeːʧ J ʤˈeː K kˈeː O ˈoː P pˈiː R ˈɑːɾ T ʈˈiː V ʋˈiː W ɖˈəbljuː Y ʋˈaːɪ Z zˈɛɖ",
-        "romance": "A ˈe H ˈeʧ I ˈaɪ J ʤˈe K kˈe O ˈo R ˈaɾ Y wˈaɪ",
-        "australian": "A ˈæɪ H hˈæɪʧ I ˈɑɪ J ʤˈæɪ K kˈæɪ O ˈɐʊ R ˈɑː Y wˈɑɪ Z zˈɛd",
-    }.items()
-}
-"""Accent -> letters that differ from American English, in phonemes of Misaki, which Kokoro and Hibari read.
-
-Broad strokes after Wells, Accents of English (1982): single vowels for diphthongs, stops without aspiration or with the
-tongue curled back, a tapped R or none. Q is the British diphthong of go.
-"""
-NATIVES = {"indian": "h", "romance": "efip", "australian": "ab"}
-"""Accent -> first letters of the names of voices that carry it. Kokoro has no Australian; vowels make one."""
+BRITISH = {"O": "ˈQ", "R": "ˈɑː"}
+"""Phonemes of Misaki, which Kokoro and Hibari read, where British English differs: Q is its diphthong of go."""
 ROW = (5, 8)
 """Letters in a row, fewest and most."""
 EDGE = 0.25
@@ -78,21 +63,18 @@ class Speaker:
     share: float
     pitch: float
     tempo: float
-    accent: str
+    british: bool
     zed: bool
     haitch: bool
     seed: int
 
     def phonemes(self, letter: str) -> str:
         """Returns how the speaker says a letter."""
-        of_accent = ACCENTS[self.accent]
-        if letter in of_accent:
-            return of_accent[letter]
         if letter == "Z" and self.zed:
             return "zˈɛd"
         if letter == "H" and self.haitch:
             return "hˈAʧ"
-        return PRONUNCIATIONS[letter][0]
+        return BRITISH[letter] if self.british and letter in BRITISH else PRONUNCIATIONS[letter][0]
 
 
 def model_file() -> Path:
@@ -178,37 +160,9 @@ def draw_speakers(voices: Sequence[str], count: int, seed: int) -> list[Speaker]
                 share=float(random.uniform(0.3, 0.7)),
                 pitch=float(np.exp(random.uniform(-0.12, 0.12))),
                 tempo=float(np.exp(random.uniform(-0.35, 0.15))),
-                accent="british" if british else "american",
+                british=british,
                 zed=british or number % 3 == 0,
                 haitch=number % 8 == 0,
-                seed=int(random.integers(2**31)),
-            )
-        )
-    return speakers
-
-
-def draw_accented(voices: Sequence[str], count: int, seed: int) -> list[Speaker]:
-    """Returns speakers of other accents: mixtures of a voice that carries it and any other, the first the stronger one.
-
-    Half of them speak Indian English, a quarter each with a Romance language's sounds and Australian.
-    """
-    random = np.random.default_rng(1000 + seed)
-    speakers = []
-    for number in range(count):
-        accent = ("indian", "romance", "indian", "australian")[number % 4]
-        natives = [voice for voice in voices if voice[0] in NATIVES[accent]] or list(voices)
-        first, second = str(random.choice(natives)), str(random.choice(list(voices)))
-        speakers.append(
-            Speaker(
-                name=f"accent-{number:03}-{accent}-{first}-{second}",
-                first=first,
-                second=second,
-                share=float(random.uniform(0.4, 1.0)),
-                pitch=float(np.exp(random.uniform(-0.15, 0.15))),
-                tempo=float(np.exp(random.uniform(-0.35, 0.15))),
-                accent=accent,
-                zed=bool(random.random() < 0.4),
-                haitch=False,
                 seed=int(random.integers(2**31)),
             )
         )
@@ -264,7 +218,6 @@ def prepare_kokoro(
     takes: int = 2,
     seed: int = 0,
     workers: int | None = None,
-    accents: bool = False,
 ) -> tuple[list[Utterance], list[str]]:
     """Makes the corpus and its manifest, all of it training split.
 
@@ -276,7 +229,6 @@ def prepare_kokoro(
         takes: recordings of each letter by each speaker.
         seed: decides speakers, rows and tempo.
         workers: processes at a time; one a core where it is None.
-        accents: whether the speakers are those of `draw_accented` instead of `draw_speakers`.
 
     Returns:
         The utterances, and a line about each row that could not be aligned.
@@ -296,7 +248,7 @@ def prepare_kokoro(
             styles = bundled_voices()
         else:
             styles = read_voices(fetch_voices(scratch) if voices is None else Path(voices))
-        drawn = (draw_accented if accents else draw_speakers)(list(styles), speakers, seed)
+        drawn = draw_speakers(list(styles), speakers, seed)
         rows: list[tuple[Speaker, Path, tuple[str, ...]]] = []
         with ProcessPoolExecutor(
             workers or os.cpu_count(), get_context("spawn"), initializer=_start_worker, initargs=(model,)
