@@ -32,6 +32,8 @@ from speechmlp.manifest import Split, Utterance, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16_000
+ATTEMPTS = 10
+"""To interrupt a run before it is over."""
 SMALL = ["training.epochs=4", "training.batch_size=8", "device=cpu", "corpus.audit=false"]
 EXPERIMENTS = {
     "plain": ["--config", str(ROOT / "configs" / "quickstart.yaml"), *SMALL, "model.hidden=[128]"],
@@ -124,10 +126,11 @@ def differences(one: Path, other: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Trial:
-    """One interruption: when it came, and what was wrong afterwards."""
+    """One interruption: when it came, what was wrong afterwards, and whether the run was over before it came."""
 
     moment: str
     problems: tuple[str, ...]
+    over: bool = False
 
 
 def interrupt(folder: Path, name: str, arguments: list[str], moment: str, number: int, wait: float) -> Trial:
@@ -175,7 +178,7 @@ def interrupt(folder: Path, name: str, arguments: list[str], moment: str, number
     if not problems:
         problems += differences(folder / "runs" / "whole", run)
     problems += [f"left: {path.name}" for path in run.glob(".*.partial")]
-    return Trial(f"{came}{' (it had ended)' if over else ''}", tuple(problems))
+    return Trial(f"{came}{' (it had ended)' if over else ''}", tuple(problems), over)
 
 
 def _until(process: "subprocess.Popen[str]", path: Path, there: bool) -> None:
@@ -191,8 +194,13 @@ def check(folder: Path, experiment: str, kills: int, seed: int) -> Iterator[tupl
     numbers = [signal.SIGKILL] * kills + [signal.SIGINT, signal.SIGTERM] * -(-kills // 10)
     for trial, number in enumerate(numbers):
         moment = MOMENTS[trial % len(MOMENTS)] if number == signal.SIGKILL else "anywhere"
-        wait = chance.uniform(0, 0.95 * seconds) if moment == "anywhere" else trial
-        yield number.name, interrupt(folder, f"trial{trial}", arguments, moment, number, wait)
+        for attempt in range(ATTEMPTS):
+            wait = chance.uniform(0, 0.95 * seconds) if moment == "anywhere" else trial
+            outcome = interrupt(folder, f"trial{trial}-{attempt}", arguments, moment, number, wait)
+            if outcome.problems or not outcome.over:
+                break
+            seconds *= 0.9  # the machine had been slower when the whole run was timed
+        yield number.name, outcome
 
 
 def resident_and_open(process: int) -> tuple[float, int]:
