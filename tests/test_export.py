@@ -24,7 +24,7 @@ from speechmlp.frontends import LogMel, MelSpectrum
 from speechmlp.labels import LETTERS
 from speechmlp.models import SpeechClassifier
 from speechmlp.packing import open_packed
-from speechmlp.portable import ConvolvedSpectrum, compare, odd_waveforms
+from speechmlp.portable import FoldedSpectrum, compare, odd_waveforms
 from tests.conftest import Run
 
 COMMAND = ["-m", "speechmlp.export"]
@@ -193,13 +193,22 @@ def test_every_kind_of_model(front_end: str, model: str, tmp_path: Path) -> None
     assert (parity.other_letters, parity.difference) <= (0, 1e-4)
 
 
-def test_the_convolved_spectrum_has_the_numbers_of_the_transform() -> None:
-    config = load_config(None, ["front_end={kind: log_mel, n_fft: 1024, win_length: 801, hop_length: 333}"])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        "n_fft: 512, win_length: 400, hop_length: 160",
+        "n_fft: 1024, win_length: 801, hop_length: 333",
+        "n_fft: 511, win_length: 511, hop_length: 512",
+        "n_fft: 400, win_length: 3, hop_length: 100",
+    ],
+)
+def test_the_folded_spectrum_has_the_numbers_of_the_transform(sizes: str) -> None:
+    config = load_config(None, [f"front_end={{kind: log_mel, n_mels: 20, {sizes}}}"])
     front_end = SpeechClassifier(config).front_end
     assert isinstance(front_end, LogMel)
     for spectrum in (front_end.spectrum, MelSpectrum(config.front_end, "constant", mean_power=True)):  # type: ignore[arg-type]
         waveforms = 0.1 * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
-        assert torch.allclose(ConvolvedSpectrum(spectrum)(waveforms), spectrum(waveforms), rtol=1e-4, atol=1e-6)
+        assert torch.allclose(FoldedSpectrum(spectrum)(waveforms), spectrum(waveforms), rtol=1e-4, atol=1e-6)
 
 
 def test_a_file_that_is_another_model_is_not_kept(

@@ -16,7 +16,7 @@ from speechmlp.checkpoint import Checkpoint
 from speechmlp.errors import UserError
 from speechmlp.frontends import Raw
 from speechmlp.portable import (
-    ConvolvedSpectrum,
+    FoldedSpectrum,
     Parity,
     PortableClassifier,
     Predictor,
@@ -28,7 +28,7 @@ from speechmlp.portable import (
 INPUT, OUTPUT, METADATA = "waveforms", "probabilities", "metadata.json"
 OPSET = 20
 """Of ONNX: the first with GELU."""
-LARGEST_CONSTANT = 1 << 16
+LARGEST_CONSTANT = 1 << 15
 """Numbers; larger results of constants are computed when the file is opened instead of stored in it."""
 
 
@@ -74,7 +74,7 @@ def write_onnx(path: Path, checkpoint: Checkpoint, name: str) -> None:
 
     model = PortableClassifier(checkpoint)
     if not isinstance(model.classifier.front_end, Raw):
-        model.classifier.front_end.spectrum = ConvolvedSpectrum(model.classifier.front_end.spectrum)  # type: ignore[assignment]
+        model.classifier.front_end.spectrum = FoldedSpectrum(model.classifier.front_end.spectrum)  # type: ignore[assignment]
     with _quiet():
         program = torch.onnx.export(
             model.eval(),

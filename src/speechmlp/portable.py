@@ -49,16 +49,16 @@ class PortableClassifier(nn.Module):
         return (scores / self.temperature).softmax(1)  # type: ignore[no-any-return]
 
 
-class ConvolvedSpectrum(nn.Module):
-    """`MelSpectrum` as one convolution: [N, T] -> [N, F, C].
+class FoldedSpectrum(nn.Module):
+    """`MelSpectrum` as two matrix products: [N, T] -> [N, F, C].
 
-    Its kernels are the cosines and sines of the Fourier transform under the window, of those frequencies alone that a
+    The window is the same on both sides of its middle, so the cosine part of the Fourier transform needs the sum of a
+    frame and its mirror image, the sine part their difference: half the products, of those frequencies alone that a
     band hears. ONNX has a Fourier transform too, but runtimes for telephones and browsers lack it, and ONNX Runtime's
     takes longer than this.
     """
 
     frequency: Tensor
-    sample: Tensor
     circle: Tensor
     window: Tensor
     bands: Tensor
@@ -71,25 +71,37 @@ class ConvolvedSpectrum(nn.Module):
         """
         super().__init__()
         self.n_fft, self.hop_length, self.padding = spectrum.n_fft, spectrum.hop_length, spectrum.padding
+        self.num_frames = spectrum.num_frames
         sample = spectrum.window.nonzero()[:, 0]
+        self.before = self.n_fft // 2 - int(sample[0])
+        self.taps = len(sample)
+        window = spectrum.window[sample[self.taps // 2 :]].clone()
+        if self.taps % 2:
+            window[0] /= 2  # the middle is its own mirror image
         frequency = spectrum.bands.sum(1).nonzero()[:, 0]
-        self.sides = (self.n_fft // 2 - int(sample[0]), int(sample[-1]) + 1 - self.n_fft // 2)
-        circle = torch.cos(2 * math.pi / self.n_fft * torch.arange(self.n_fft, dtype=torch.float64)).float()
-        self.register_buffer("sample", sample)  # [taps]
+        angle = math.pi / self.n_fft * torch.arange(2 * self.n_fft, dtype=torch.float64)
         self.register_buffer("frequency", frequency)  # [K]
-        self.register_buffer("circle", circle)  # [n_fft]
-        self.register_buffer("window", spectrum.window[sample])  # [taps]
+        self.register_buffer("circle", torch.stack([angle.cos(), angle.sin()]).float())  # [2, 2 n_fft]
+        self.register_buffer("window", window[:, None])  # [H, 1], the second half
         self.register_buffer("bands", spectrum.bands[frequency])  # [K, C]
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Returns the mel energies [N, F, C] of waveforms [N, T]."""
-        # From whole numbers and a table, so that the file stays small; a runtime computes it once.
-        phase = self.frequency[:, None] * self.sample
-        phase = torch.cat([phase, phase + self.n_fft // 4]) % self.n_fft  # cosines, then sines: [2 K, taps]
-        kernels = (self.circle[phase] * self.window)[:, None]
-        padded = F.pad(waveforms[:, None], self.sides, mode=self.padding)
-        cosine, sine = F.conv1d(padded, kernels, stride=self.hop_length).chunk(2, 1)  # [N, K, F]
-        return (cosine * cosine + sine * sine).transpose(1, 2) @ self.bands
+        # From whole numbers and a table, so that the file stays small; a runtime computes it once. The middle is at a
+        # sample or between two, so places count in halves of one.
+        place = 2 * torch.arange(len(self.window), device=waveforms.device) + 1 - self.taps % 2
+        cosines, sines = self.circle[:, place[:, None] * self.frequency % (2 * self.n_fft)] * self.window  # [H, K]
+        # Frames from pieces of a hop each: a slice copies, an index would look every sample up.
+        pieces = -(-self.taps // self.hop_length)
+        length = (self.num_frames + pieces - 1) * self.hop_length
+        sides = (self.before, length - NUM_SAMPLES - self.before)
+        padded = F.pad(waveforms[:, None], sides, mode=self.padding)
+        hops = padded.reshape(-1, length // self.hop_length, self.hop_length)
+        frames = torch.cat([hops[:, first : first + self.num_frames] for first in range(pieces)], 2)
+        second, first = frames[..., self.taps // 2 : self.taps], frames[..., : len(self.window)].flip(2)
+        cosine, sine = (second + first) @ cosines, (second - first) @ sines  # [N, F, K]
+        mel: Tensor = (cosine * cosine + sine * sine) @ self.bands
+        return mel
 
 
 def describe(checkpoint: Checkpoint, name: str) -> dict[str, str]:
