@@ -33,7 +33,7 @@ PARTS: dict[str, tuple[str, list[str]]] = {
             f"scripts/benchmark_training.py --config {BEST} --utterances 256 --rounds 5 training.precision=float32",
         ],
     ),
-    "preparation": ("Preparation", ["scripts/benchmark_decoding.py --files 500", "scripts/benchmark_data.py"]),
+    "preparation": ("Preparation", ["scripts/benchmark_decoding.py", "scripts/benchmark_data.py"]),
     "start": ("Start and memory", ["scripts/benchmark_start.py --rounds 3"]),
     "latency": ("One clip", ["scripts/benchmark_export.py"]),
     "growth": ("Growth", ["scripts/benchmark_growth.py --picture docs/images/growth.png"]),
