@@ -46,8 +46,10 @@ def test_processes_decode_what_one_does(tone_corpus: Path, monkeypatch: pytest.M
     for pack in packs(tone_corpus):
         shutil.rmtree(pack)
     monkeypatch.setattr("speechmlp.packing.FEW", 0)
+    before = torch.get_rng_state()
     together = open_packed(corpus(tone_corpus, on_error="skip"))
     assert together.decoded
+    assert torch.equal(torch.get_rng_state(), before)
     assert together.utterances == alone.utterances
     assert together.skipped == alone.skipped
     assert len(together.skipped) == 3

@@ -118,10 +118,10 @@ def _as_it_is(decoded: list[Decoded]) -> list[Decoded]:
 def _decode_all(utterances: Sequence[Utterance], margin: float) -> Iterator[Decoded]:
     """Yields each utterance's samples and length, or why it cannot be read, in order; memory stays bounded."""
     # Threads would hand Python's lock to each other after every operation, which takes longer than the operations.
-    few = len(utterances) < FEW
-    workers = 0 if few else os.cpu_count() or 1
+    workers = 0 if len(utterances) < FEW else os.cpu_count() or 1
+    own = torch.Generator()  # a loader draws a seed, and decoding may not change what is drawn after it
     parts: DataLoader[list[Decoded]] = DataLoader(
-        _Parts(utterances, margin), batch_size=None, num_workers=workers, collate_fn=_as_it_is
+        _Parts(utterances, margin), batch_size=None, num_workers=workers, collate_fn=_as_it_is, generator=own
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the workers have
