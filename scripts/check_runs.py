@@ -130,7 +130,7 @@ class Trial:
 
     moment: str
     problems: tuple[str, ...]
-    over: bool = False
+    over: bool
 
 
 def interrupt(folder: Path, name: str, arguments: list[str], moment: str, number: int, wait: float) -> Trial:
@@ -178,7 +178,7 @@ def interrupt(folder: Path, name: str, arguments: list[str], moment: str, number
     if not problems:
         problems += differences(folder / "runs" / "whole", run)
     problems += [f"left: {path.name}" for path in run.glob(".*.partial")]
-    return Trial(f"{came}{' (it had ended)' if over else ''}", tuple(problems), over)
+    return Trial(came, tuple(problems), over)
 
 
 def _until(process: "subprocess.Popen[str]", path: Path, there: bool) -> None:
@@ -256,7 +256,7 @@ def _check(arguments: argparse.Namespace) -> int:
             make_corpora(Path(scratch))
             counts: dict[str, list[int]] = {}
             for name, trial in check(Path(scratch), experiment, arguments.kills, arguments.seed):
-                tried = counts.setdefault(f"{name} {trial.moment}", [0, 0])
+                tried = counts.setdefault(f"{name} {trial.moment}{' (it had ended)' if trial.over else ''}", [0, 0])
                 tried[0] += 1
                 tried[1] += not trial.problems
                 for problem in trial.problems:

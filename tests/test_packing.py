@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_processes_decode_what_one_does(tone_corpus: Path, monkeypatch: pytest.M
     alone = open_packed(corpus(tone_corpus, on_error="skip"))
     for pack in packs(tone_corpus):
         shutil.rmtree(pack)
-    monkeypatch.setattr("speechmlp.packing.FEW", 0)
+    monkeypatch.setattr("speechmlp.packing.WORTH", 1)
     before = torch.get_rng_state()
     together = open_packed(corpus(tone_corpus, on_error="skip"))
     assert together.decoded
@@ -55,6 +56,14 @@ def test_processes_decode_what_one_does(tone_corpus: Path, monkeypatch: pytest.M
     assert len(together.skipped) == 3
     assert torch.equal(together.waveforms, alone.waveforms)
     assert torch.equal(together.lengths, alone.lengths)
+
+
+def test_a_killed_process_ends_in_one_line(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechmlp.packing.WORTH", 1)
+    monkeypatch.setattr("speechmlp.packing.load_letter", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match="was killed"):
+        open_packed(corpus(tone_corpus))
+    assert packs(tone_corpus) == []
 
 
 def test_the_second_time_nothing_is_decoded(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ each recording's size and times of change, so a second run starts at once and a 
 import hashlib
 import json
 import mmap
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -30,8 +31,8 @@ from speechmlp.whole_file import PARTIAL, write_text
 
 TOGETHER = 16
 """Recordings that a process decodes at a time."""
-FEW = 500
-"""Recordings that are decoded sooner than processes start."""
+WORTH = 250
+"""Recordings that are worth a process: fewer are decoded sooner than it starts."""
 FORMAT = 1
 """Raised whenever decoding or the layout changes, so that older packs are made anew."""
 FULL_SCALE = 32768.0
@@ -118,7 +119,9 @@ def _as_it_is(decoded: list[Decoded]) -> list[Decoded]:
 def _decode_all(utterances: Sequence[Utterance], margin: float) -> Iterator[Decoded]:
     """Yields each utterance's samples and length, or why it cannot be read, in order; memory stays bounded."""
     # Threads would hand Python's lock to each other after every operation, which takes longer than the operations.
-    workers = 0 if len(utterances) < FEW else os.cpu_count() or 1
+    # Where processes are spawned, each would import torch first, and a script without a guard would run again.
+    forks = multiprocessing.get_start_method() == "fork"
+    workers = min(os.cpu_count() or 1, len(utterances) // WORTH) if forks else 0
     own = torch.Generator()  # a loader draws a seed, and decoding may not change what is drawn after it
     parts: DataLoader[list[Decoded]] = DataLoader(
         _Parts(utterances, margin), batch_size=None, num_workers=workers, collate_fn=_as_it_is, generator=own
@@ -128,6 +131,10 @@ def _decode_all(utterances: Sequence[Utterance], margin: float) -> Iterator[Deco
     try:
         for part in parts:
             yield from part
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error):
+            raise
+        raise UserError("a process that decodes recordings was killed; is there memory enough? Start again") from error
     finally:
         torch.set_num_threads(threads)
 
