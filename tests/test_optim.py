@@ -141,8 +141,9 @@ def test_matrices_in_stacks_move_as_one_at_a_time() -> None:
             other.grad = one.grad.clone()
         stacked.step()
         plain.step()  # type: ignore[no-untyped-call]
+    moved = 5 * settings["lr"]  # type: ignore[operator]
     for one, other in zip(ours, theirs, strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
+        assert torch.allclose(one, other, atol=0.02 * moved)  # torch's iterates in bfloat16
     states = [optimizer.state_dict() for optimizer in (stacked, plain)]
     assert states[0]["param_groups"] == states[1]["param_groups"]
     for number in range(len(shapes)):

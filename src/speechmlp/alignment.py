@@ -9,7 +9,6 @@ Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands, `K` tokens.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from speechmlp.audio import NUM_SAMPLES
 from speechmlp.augment import Augment, uniform
@@ -19,7 +18,7 @@ from speechmlp.frontends import MelSpectrum
 
 
 class Aligned(nn.Module):
-    """Aligned log-mel tokens: [B, T] -> [B, C, K], one reading for each way of finding the ends."""
+    """Aligned log-mel tokens: [B, T] -> [R, B, C, K], one reading for each of R ways of finding the ends."""
 
     LEAD = 2
     """Frames before the start and after the end that still belong to the onset and end tokens."""
@@ -30,6 +29,9 @@ class Aligned(nn.Module):
     """The endpoint network learns from every fourth utterance of a batch: it needs fewer, at the cost of a block."""
 
     warp: Tensor
+    share: Tensor
+    shift: Tensor
+    apart: Tensor
 
     def __init__(self, config: AlignedConfig) -> None:
         """Builds the spectrum and the endpoint finders.
@@ -42,12 +44,27 @@ class Aligned(nn.Module):
         self.floor = 10 ** (-config.dynamic_range / 10)
         self.tokens = (config.warped, config.onset, config.offset)
         self.shape = (config.n_mels, sum(self.tokens))
+        self.cells = config.n_mels * config.warped
         self.energy = EnergyEndpoints() if config.endpoints in ("energy", "both") else None
         self.learnt = None
         if config.endpoints in ("learnt", "both"):
             sizes = (config.endpoint_width, config.endpoint_blocks)
             self.learnt = LearntEndpoints(self.spectrum.num_frames, config.n_mels, *sizes)
-        self.register_buffer("warp", (torch.arange(config.warped) + 0.5) / config.warped, persistent=False)
+        warped, onset, offset = self.tokens
+        self.register_buffer("warp", (torch.arange(warped) + 0.5) / warped, persistent=False)
+        # A token lies at start + share x length + shift, in frames, and hears apart x length of them, or one.
+        share = torch.cat([self.warp, torch.zeros(onset), torch.ones(offset)])
+        shift = torch.cat(
+            [
+                torch.full((warped,), -0.5),
+                torch.arange(float(onset)) - self.LEAD,
+                torch.arange(float(offset)) - (offset - self.LEAD),
+            ]
+        )
+        apart = torch.cat([torch.full((warped,), 1 / warped), torch.zeros(onset + offset)])
+        self.register_buffer("share", share, persistent=False)  # [K]
+        self.register_buffer("shift", shift, persistent=False)  # [K]
+        self.register_buffer("apart", apart, persistent=False)  # [K]
 
     def log_mel(self, mel: Tensor) -> Tensor:
         """Returns natural logs of mel energies [B, F, C] with a floor relative to the loudest cell."""
@@ -61,10 +78,15 @@ class Aligned(nn.Module):
         log_mel = log_mel - log_mel.amax((1, 2), keepdim=True)
         return log_mel, [find(log_mel) for find in (self.energy, self.learnt) if find is not None]
 
-    def forward(self, waveforms: Tensor) -> list[Tensor]:
-        """Returns the readings, each [B, C, K], of waveforms [B, T]."""
-        log_mel, ends = self.find(waveforms)
-        return [self.read(log_mel, start, end) for start, end in ends]
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Returns the readings [R, B, C, K] of waveforms [B, T]."""
+        return self.read_all(*self.find(waveforms))
+
+    def read_all(self, log_mel: Tensor, ends: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Returns readings [R, B, C, K] of log-mel energies [B, F, C] between R starts and ends, each [B]."""
+        # As one batch: of a single letter most time goes into starting operations.
+        starts, stops = (torch.cat(found) for found in zip(*ends, strict=True))
+        return self.read(log_mel.repeat(len(ends), 1, 1), starts, stops).view(len(ends), -1, *self.shape)
 
     def augmented(self, waveforms: Tensor, augment: Augment) -> tuple[Tensor, Tensor]:
         """Returns one augmented reading [B, C, K] of training waveforms, and the loss of the endpoint network.
@@ -106,20 +128,13 @@ class Aligned(nn.Module):
             augment: bends the time axis of the warped tokens.
             reference: [B, F, C], whose letters give mean and deviation instead.
         """
-        warped, onset, offset = self.tokens
         length = (end - start)[:, None]
-        place = self.warp[None] if augment is None else augment.time_warp(self.warp, len(start))
-        step = torch.arange(max(onset, offset), device=log_mel.device)[None]
-        positions = torch.cat(
-            [
-                start[:, None] + length * place - 0.5,
-                start[:, None] + step[:, :onset] - self.LEAD,
-                end[:, None] + step[:, :offset] - (offset - self.LEAD),
-            ],
-            dim=1,
-        )  # [B, K]
-        apart = (length / warped).clamp_min(1).expand(-1, warped)
-        widths = F.pad(apart, (0, onset + offset), value=1.0)  # [B, K]
+        share = self.share[None]
+        if augment is not None:
+            place = augment.time_warp(self.warp, len(start))
+            share = torch.cat([place, share[:, len(self.warp) :].expand(len(place), -1)], 1)
+        positions = start[:, None] + length * share + self.shift  # [B, K]
+        widths = (length * self.apart).clamp_min(1)  # [B, K]
         # Linear interpolation as one matrix product; where tokens are further apart than frames, a triangle as wide as
         # their distance averages what lies between.
         last = log_mel.shape[1] - 1
@@ -127,8 +142,8 @@ class Aligned(nn.Module):
         weight = (1 - (positions.clamp(0, last)[..., None] - frame).abs() / widths[..., None]).clamp_min(0)  # [B, K, F]
         weight = weight / weight.sum(2, keepdim=True).clamp_min(1e-6)
         tokens = weight @ log_mel  # [B, K, C]
-        letter = (tokens if reference is None else weight @ reference)[:, :warped]
-        deviation = letter.std((1, 2), keepdim=True)
-        return ((tokens - letter.mean(2, keepdim=True).mean(1, keepdim=True)) / (deviation + self.SPREAD)).transpose(
-            1, 2
-        )
+        letter = (tokens if reference is None else weight @ reference)[:, : len(self.warp)]
+        mean = letter.mean(2, keepdim=True).mean(1, keepdim=True)
+        squares = (letter - mean).square().mean(2, keepdim=True).mean(1, keepdim=True)
+        deviation = (squares * (self.cells / (self.cells - 1))).sqrt()
+        return ((tokens - mean) / (deviation + self.SPREAD)).transpose(1, 2)

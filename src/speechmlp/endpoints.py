@@ -36,18 +36,18 @@ class EnergyEndpoints(nn.Module):
         """
         frames = log_mel.shape[1]
         power = log_mel.exp()
-        quiet = log_mel.logsumexp(2).argsort(dim=1)[:, : self.QUIET_FRAMES]
+        quiet = power.sum(2).topk(min(self.QUIET_FRAMES, frames), largest=False).indices
         noise = power.gather(1, quiet[..., None].expand(-1, -1, power.shape[2])).mean(1, keepdim=True)
         smooth = F.avg_pool1d(power.transpose(1, 2), 3, 1, 1, count_include_pad=False).transpose(1, 2)
         level = (smooth / noise).log().clamp_min(0).reshape(-1, frames, 4, power.shape[2] // 4).mean(3)  # [B, F, 4]
         activity = 0.5 * level.mean(2) + 0.5 * level.amax(2)
-        background = activity.sort(dim=1).values[:, frames // 4 - 1, None]  # kthvalue is not deterministic on CUDA
+        background = activity.topk(max(1, frames // 4), largest=False).values.amax(1, keepdim=True)
         activity = (activity - 1.25 * background - 0.1).clamp_min(0)
         threshold = self.THRESHOLD * activity.amax(1, keepdim=True)
         active = activity > (threshold if threshold_factor is None else threshold * threshold_factor)
         peak = F.avg_pool1d(activity[:, None], 9, 1, 4)[:, 0].argmax(1, keepdim=True)
         bridged = F.max_pool1d(active.float()[:, None], 2 * self.GAP + 1, 1, self.GAP)[:, 0] > 0.5
-        time = torch.arange(frames, device=log_mel.device)[None]
+        time = torch.arange(frames, dtype=log_mel.dtype, device=log_mel.device)[None]
         left = torch.where(~bridged & (time < peak), time, -1).amax(1, keepdim=True)
         right = torch.where(~bridged & (time > peak), time, frames).amin(1, keepdim=True)
         inside = (time > left) & (time < right) & active
@@ -56,7 +56,7 @@ class EnergyEndpoints(nn.Module):
         nothing = end <= start
         start = torch.where(nothing, frames // 3, start)
         end = torch.where(nothing, frames - frames // 3, end)
-        return start.to(log_mel.dtype), end.to(log_mel.dtype)
+        return start, end
 
 
 class LearntEndpoints(nn.Module):
@@ -95,8 +95,10 @@ class LearntEndpoints(nn.Module):
         # Means of means, here and in the front end, because many a runtime adds one by one and rounds each time.
         centred = log_mel - log_mel.mean(2, keepdim=True).mean(1, keepdim=True)
         scaled = centred / (centred.square().mean(2, keepdim=True).mean(1, keepdim=True).sqrt() + 0.3)
+        frames, width = self.position.shape
         embedded = self.embed(scaled.transpose(0, 1)) + self.position[:, None]  # [F, B, W]
-        return self.output(self.blocks(embedded)).transpose(0, 1)  # type: ignore[no-any-return]
+        mixed = self.blocks(embedded.view(-1, width)).view(frames, -1, width)
+        return self.output(mixed).transpose(0, 1)  # type: ignore[no-any-return]
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Returns start and end [B]."""

@@ -1,44 +1,50 @@
 """Dense layers that share their weights over frames: mixing and gating, no convolution, recurrence or attention.
 
-Frames come first, [F, B, W]: a dense layer across frames is then one product of its weights with [F, B x W], with
-nothing to transpose on the way.
+Frames lie one after the other, each with every utterance: rows [F x B, W]. A dense layer across channels is then one
+product of the rows with its weights, and one across frames a product of its weights with [F, B x W], with nothing to
+transpose on the way.
 
 Dimension key: `B` batch, `F` frames (tokens), `W` width.
 """
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def across_frames(layer: nn.Module, x: Tensor) -> Tensor:
-    """Returns [G, B, W] of [F, B, W]: a dense layer from F to G frames, for every utterance and channel."""
-    assert isinstance(layer, nn.Linear)
-    mixed = torch.addmm(layer.bias[:, None], layer.weight, x.flatten(1))
-    return mixed.view(-1, *x.shape[1:])
+def across_frames(frames: int, layers: Iterable[nn.Module], rows: Tensor) -> Tensor:
+    """Returns rows [G x B, W] of rows [F x B, W]: dense layers from F to G frames, for every utterance and channel."""
+    x = rows.view(frames, -1)
+    for layer in layers:
+        x = torch.addmm(layer.bias[:, None], layer.weight, x) if isinstance(layer, nn.Linear) else layer(x)
+    return x.view(-1, rows.shape[1])
 
 
 class SharedDropout(nn.Module):
-    """Dropout with one mask for all frames of an utterance: [F, B, W] -> [F, B, W].
+    """Dropout with one mask for all frames of an utterance: rows [F x B, W] -> rows [F x B, W].
 
     A fresh mask for every cell is a noticeable part of a training step on a CPU.
     """
 
-    def __init__(self, p: float) -> None:
-        """Keeps the probability.
+    def __init__(self, p: float, frames: int) -> None:
+        """Keeps the numbers.
 
         Args:
             p: share of channels that are zeroed.
+            frames: F.
         """
         super().__init__()
-        self.p = p
+        self.p, self.frames = p, frames
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns x with whole channels zeroed in training."""
+    def forward(self, rows: Tensor) -> Tensor:
+        """Returns rows with whole channels zeroed in training."""
         if not self.training or self.p == 0:
-            return x
+            return rows
+        x = rows.view(self.frames, -1, rows.shape[1])
         keep = torch.rand(x.shape[1:], device=x.device) >= self.p
-        return x * (keep.to(x.dtype) / (1 - self.p))
+        return (x * (keep.to(x.dtype) / (1 - self.p))).flatten(0, 1)
 
 
 class MixerBlock(nn.Module):
@@ -55,18 +61,21 @@ class MixerBlock(nn.Module):
             dropout: share of hidden channels that are zeroed in training.
         """
         super().__init__()
+        self.frames = frames
         self.token_norm = nn.LayerNorm(width)
         self.token_mlp = nn.Sequential(nn.Linear(frames, token_hidden), nn.GELU(), nn.Linear(token_hidden, frames))
         self.channel_norm = nn.LayerNorm(width)
         self.channel_mlp = nn.Sequential(
-            nn.Linear(width, channel_hidden), nn.GELU(), SharedDropout(dropout), nn.Linear(channel_hidden, width)
+            nn.Linear(width, channel_hidden),
+            nn.GELU(),
+            SharedDropout(dropout, frames),
+            nn.Linear(channel_hidden, width),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns mixed frames [F, B, W] of frames [F, B, W]."""
-        enter, activation, leave = self.token_mlp
-        x = x + across_frames(leave, activation(across_frames(enter, self.token_norm(x))))
-        return x + self.channel_mlp(self.channel_norm(x))  # type: ignore[no-any-return]
+    def forward(self, rows: Tensor) -> Tensor:
+        """Returns mixed rows [F x B, W] of rows [F x B, W]."""
+        rows = rows + across_frames(self.frames, self.token_mlp, self.token_norm(rows))
+        return rows + self.channel_mlp(self.channel_norm(rows))  # type: ignore[no-any-return]
 
 
 class GatedBlock(nn.Module):
@@ -82,16 +91,17 @@ class GatedBlock(nn.Module):
             dropout: share of gated channels that are zeroed in training.
         """
         super().__init__()
+        self.frames = frames
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 2 * channel_hidden)
         self.gate_norm = nn.LayerNorm(channel_hidden)
         self.gate = nn.Linear(frames, frames)
         nn.init.normal_(self.gate.weight, std=1e-3)
         nn.init.ones_(self.gate.bias)
-        self.contract = nn.Sequential(SharedDropout(dropout), nn.Linear(channel_hidden, width))
+        self.contract = nn.Sequential(SharedDropout(dropout, frames), nn.Linear(channel_hidden, width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns gated frames [F, B, W] of frames [F, B, W]."""
-        kept, gate = F.gelu(self.expand(self.norm(x))).chunk(2, dim=-1)
-        gate = across_frames(self.gate, self.gate_norm(gate))
-        return x + self.contract(kept * gate)  # type: ignore[no-any-return]
+    def forward(self, rows: Tensor) -> Tensor:
+        """Returns gated rows [F x B, W] of rows [F x B, W]."""
+        kept, gate = F.gelu(self.expand(self.norm(rows))).chunk(2, dim=-1)
+        gate = across_frames(self.frames, [self.gate], self.gate_norm(gate))
+        return rows + self.contract(kept * gate)  # type: ignore[no-any-return]

@@ -24,7 +24,7 @@ from speechmlp.config import (
 )
 from speechmlp.frontends import MFCC, LogMel, Normalizer, Raw
 from speechmlp.labels import NUM_LETTERS
-from speechmlp.layers import GatedBlock, MixerBlock, across_frames
+from speechmlp.layers import GatedBlock, MixerBlock
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -133,8 +133,12 @@ class TokenMLP(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Returns logits [B, 26] of features [B, C, F]."""
+        frames, width = self.position.shape
         embedded = self.embed(features.permute(2, 0, 1)) + self.position[:, None]  # [F, B, W]
-        pooled = across_frames(self.pool, self.norm(self.blocks(embedded)))  # [P, B, W]
+        mixed = self.blocks(embedded.view(-1, width)).view(frames, -1, width)
+        # Normalised with its frames apart: ONNX Runtime would join the sum before and the norm to something slower.
+        normal = self.norm(mixed).view(frames, -1)
+        pooled = torch.addmm(self.pool.bias[:, None], self.pool.weight, normal).view(len(self.pool.bias), -1, width)
         return self.output(self.dropout(pooled.permute(1, 2, 0).flatten(1)))  # type: ignore[no-any-return]
 
 
@@ -171,10 +175,10 @@ class SpeechClassifier(nn.Module):
         else:
             self.network = TokenMLP(config.model, shape)
 
-    def readings(self, waveforms: Tensor) -> list[Tensor]:
-        """Returns the features [B, C, F], before normalisation, of waveforms [B, T]: one or more readings of each."""
-        features = self.front_end(waveforms)
-        return features if isinstance(features, list) else [features]
+    def readings(self, waveforms: Tensor) -> Tensor:
+        """Returns the features [R, B, C, F], before normalisation, of waveforms [B, T]: R readings of each."""
+        features: Tensor = self.front_end(waveforms)
+        return features if isinstance(self.front_end, Aligned) else features[None]
 
     def training_features(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         """Returns augmented, normalised features [B, C, F] of waveforms [B, T], and a loss of the front end's own."""
@@ -194,13 +198,10 @@ class SpeechClassifier(nn.Module):
             return self.network(self.training_features(waveforms)[0])  # type: ignore[no-any-return]
         return self.of_readings(self.readings(waveforms))
 
-    def of_readings(self, readings: list[Tensor]) -> Tensor:
-        """Returns logits [B, 26] of readings [B, C, F]; of several, the mean of the log-probabilities."""
-        if len(readings) == 1:
-            return self.network(self.normalizer(readings[0]))  # type: ignore[no-any-return]
-        # As one batch: of a single letter most time goes into starting operations.
-        logits = self.network(self.normalizer(torch.cat(readings)))
-        return logits.log_softmax(1).unflatten(0, (len(readings), -1)).mean(0)  # type: ignore[no-any-return]
+    def of_readings(self, readings: Tensor) -> Tensor:
+        """Returns logits [B, 26] of readings [R, B, C, F]; of several, the mean of the log-probabilities."""
+        logits: Tensor = self.network(self.normalizer(readings.flatten(0, 1)))
+        return logits if len(readings) == 1 else logits.log_softmax(1).view(len(readings), -1, NUM_LETTERS).mean(0)
 
     def num_parameters(self) -> int:
         """Returns how many numbers are learnt."""

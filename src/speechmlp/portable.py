@@ -42,11 +42,7 @@ class PortableClassifier(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Returns the probabilities [N, 26] of waveforms [N, T]."""
-        # All readings as one batch, so that a file holds the network once.
-        readings = self.classifier.readings(waveforms)
-        logits = self.classifier.network(self.classifier.normalizer(torch.cat(readings)))
-        scores = logits.log_softmax(1).unflatten(0, (len(readings), -1)).mean(0)
-        return (scores / self.temperature).softmax(1)  # type: ignore[no-any-return]
+        return (self.classifier.of_readings(self.classifier.readings(waveforms)) / self.temperature).softmax(1)
 
 
 class FoldedSpectrum(nn.Module):

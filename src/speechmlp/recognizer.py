@@ -193,7 +193,7 @@ class Recognizer:
         front_end = self._model.front_end
         if isinstance(front_end, Aligned):
             log_mel, ends = front_end.find(waveforms)
-            logits = self._model.of_readings([front_end.read(log_mel, start, end) for start, end in ends])
+            logits = self._model.of_readings(front_end.read_all(log_mel, ends))
             # The last way of finding ends is the learnt one, where there is one.
             frames = torch.stack(ends[-1], 1).cpu() * front_end.spectrum.hop_length
             places: list[list[float]] | None = frames.tolist()
