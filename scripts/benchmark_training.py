@@ -36,13 +36,14 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
-from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters
+from speechmlp.dataset import DeviceCorpus, SpokenLetters
 from speechmlp.engine import Learner, make_deterministic, select_device, train
 from speechmlp.environment import keep_freed_memory
 from speechmlp.errors import UserError, run_command
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
 from speechmlp.packing import open_packed
+from speechmlp.sampling import Sampler
 
 Way = Callable[[], float]
 """Learns every utterance once and returns the seconds."""

@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 from speechmlp.audio import load_letter
 from speechmlp.checkpoint import load_checkpoint, save_checkpoint
 from speechmlp.config_file import load_config
-from speechmlp.engine import EpochRecord
 from speechmlp.errors import UserError, run_command
+from speechmlp.history import EpochRecord
 from speechmlp.manifest import read_manifest
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer

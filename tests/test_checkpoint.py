@@ -10,8 +10,8 @@ import torch
 from speechmlp.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
-from speechmlp.engine import EpochRecord
 from speechmlp.errors import UserError
+from speechmlp.history import EpochRecord
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer, restore_optimizer
 

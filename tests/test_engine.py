@@ -7,11 +7,13 @@ import torch
 
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
-from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters
-from speechmlp.engine import EpochRecord, _targets, fit_normalizer, kept_epoch, predict, select_device, train
+from speechmlp.dataset import DeviceCorpus, SpokenLetters
+from speechmlp.engine import _targets, fit_normalizer, predict, select_device, train
 from speechmlp.errors import UserError
+from speechmlp.history import EpochRecord, kept_epoch
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
+from speechmlp.sampling import Sampler
 from speechmlp.watch import NonFiniteError
 
 CPU = torch.device("cpu")

@@ -9,8 +9,8 @@ from scripts.package_weights import render_card, strip
 from speechmlp.checkpoint import load_checkpoint, save_checkpoint
 from speechmlp.config import Config
 from speechmlp.config_file import override_config
-from speechmlp.engine import EpochRecord
 from speechmlp.errors import UserError
+from speechmlp.history import EpochRecord
 from speechmlp.metrics import score
 from speechmlp.models import SpeechClassifier
 from speechmlp.recognizer import load_recognizer

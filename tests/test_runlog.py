@@ -6,8 +6,8 @@ import pytest
 
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
-from speechmlp.engine import EpochRecord
 from speechmlp.errors import UserError
+from speechmlp.history import EpochRecord
 from speechmlp.runlog import create_run, newest_checkpoint, write_metrics
 
 

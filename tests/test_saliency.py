@@ -8,11 +8,12 @@ import torch
 
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
-from speechmlp.dataset import Sampler, SpokenLetters
+from speechmlp.dataset import SpokenLetters
 from speechmlp.engine import fit_normalizer, train
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
 from speechmlp.saliency import _readable, integrated_gradients, mean_pictures
+from speechmlp.sampling import Sampler
 
 CPU = torch.device("cpu")
 FRONT_ENDS = [

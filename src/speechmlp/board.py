@@ -10,8 +10,8 @@ from torch import Tensor
 
 from speechmlp.audio import SAMPLE_RATE
 from speechmlp.dataset import DeviceCorpus
-from speechmlp.engine import EpochRecord
 from speechmlp.errors import UserError
+from speechmlp.history import EpochRecord
 from speechmlp.labels import LETTERS, NUM_LETTERS
 
 MISTAKES = 12

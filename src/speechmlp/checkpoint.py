@@ -15,8 +15,8 @@ from speechmlp import __version__
 from speechmlp.audio import NUM_SAMPLES
 from speechmlp.config import Config, MLPConfig, RawConfig
 from speechmlp.config_file import validate_config
-from speechmlp.engine import EpochRecord
 from speechmlp.errors import UserError
+from speechmlp.history import EpochRecord
 from speechmlp.models import SpeechClassifier
 from speechmlp.whole_file import whole_file
 

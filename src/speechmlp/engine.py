@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,52 +14,22 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from speechmlp.config import TrainingConfig
-from speechmlp.dataset import Batch, DeviceCorpus, Sampler, batch_sizes, num_batches
+from speechmlp.dataset import Batch, DeviceCorpus
 from speechmlp.distillation import Teachers
 from speechmlp.distributed import Processes
 from speechmlp.errors import UserError
+from speechmlp.history import EpochRecord, kept_epoch, stop_reason
 from speechmlp.interruption import Interrupted, PartialEpoch
 from speechmlp.labels import NUM_LETTERS
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import lr_share
+from speechmlp.sampling import Sampler, batch_sizes, num_batches
 from speechmlp.watch import StepWatch, dead_layers, has_not_moved
 
 EVALUATION_BATCH = 256
 """Large enough to fill two cores, small enough that features of a batch stay in cache."""
 
 ALONE = Processes()
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One line of metrics.jsonl.
-
-    Attributes:
-        epoch: 1 for the first.
-        step: optimizer steps so far.
-        lr: learning rate of the epoch's last step.
-        train_loss: mean loss over the epoch's training utterances while they were learnt, in nats.
-        valid_loss: mean cross-entropy on the validation split after the epoch, in nats.
-        valid_accuracy: on the validation split after the epoch.
-        seconds: wall-clock time of the epoch with its validation.
-        best: whether this epoch is the one to keep so far: highest validation accuracy, then lowest validation loss; or
-            every epoch, where the last is kept.
-        stop: why training ends after this epoch; None where it goes on.
-    """
-
-    epoch: int
-    step: int
-    lr: float
-    train_loss: float
-    valid_loss: float
-    valid_accuracy: float
-    seconds: float
-    best: bool
-    stop: str | None
-
-    def to_json(self) -> dict[str, float | int | bool | str | None]:
-        """Returns plain values for JSON."""
-        return asdict(self)
 
 
 def select_device(name: str) -> torch.device:
@@ -230,27 +199,6 @@ def _train_epoch(
     return processes.add(total).item() / len(order), lr
 
 
-def _stop_reason(config: TrainingConfig, epoch: int, train_loss: float, best_epoch: int) -> str | None:
-    if config.stop_at_loss is not None and train_loss < config.stop_at_loss:
-        return f"training loss {train_loss:.4f} is under stop_at_loss {config.stop_at_loss:g}"
-    if config.patience is not None and epoch - best_epoch >= config.patience:
-        return f"no better validation result in {config.patience} epochs"
-    return f"all {config.epochs} epochs done" if epoch == config.epochs else None
-
-
-def kept_epoch(history: list[EpochRecord], config: TrainingConfig) -> EpochRecord | None:
-    """Returns the record of the epoch that is kept of those done; None where there is none."""
-    if config.keep == "last":
-        return history[-1] if history else None
-    return max(history, key=lambda record: (record.valid_accuracy, -record.valid_loss), default=None)
-
-
-def finished(history: list[EpochRecord], config: TrainingConfig) -> str | None:
-    """Returns why training is over after the epochs done; None where it goes on."""
-    best = kept_epoch(history, config)
-    return None if best is None else _stop_reason(config, len(history), history[-1].train_loss, best.epoch)
-
-
 def batch_positions(sampler: Sampler, config: TrainingConfig, epoch: int, step: int) -> list[int]:
     """Returns which utterances a step of an epoch learns, as positions in the training corpus."""
     order = sampler.order(torch.Generator().manual_seed(_epoch_seed(config, epoch)))
@@ -326,7 +274,7 @@ def train(
             valid_accuracy=valid_accuracy,
             seconds=round(time.perf_counter() - started, 3),
             best=is_best,
-            stop=_stop_reason(config, epoch, train_loss, best_epoch),
+            stop=stop_reason(config, epoch, train_loss, best_epoch),
         )
         best = record if is_best else best
         yield record

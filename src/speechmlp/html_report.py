@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from speechmlp import pages
-from speechmlp.engine import EpochRecord
+from speechmlp.history import EpochRecord
 from speechmlp.html_examples import Example, render_example, render_pictures
 from speechmlp.labels import E_SET, LETTERS
 from speechmlp.listening import MEANINGS

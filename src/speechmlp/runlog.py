@@ -9,9 +9,9 @@ from filelock import FileLock, Timeout
 
 from speechmlp.config import Config
 from speechmlp.config_file import dump_yaml
-from speechmlp.engine import EpochRecord
 from speechmlp.environment import describe_environment
 from speechmlp.errors import UserError
+from speechmlp.history import EpochRecord
 from speechmlp.whole_file import PARTIAL, write_text
 
 BEST, LAST, METRICS, CONFIG, ENVIRONMENT = "best.pt", "last.pt", "metrics.jsonl", "config.yaml", "environment.json"

@@ -8,9 +8,10 @@ import torch
 from tqdm import tqdm
 
 from speechmlp.config import Config
-from speechmlp.dataset import DeviceCorpus, Sampler, SpokenLetters
+from speechmlp.dataset import DeviceCorpus, SpokenLetters
 from speechmlp.packing import PackedCorpus, open_packed
 from speechmlp.quick_check import quick_check
+from speechmlp.sampling import Sampler
 
 
 @dataclass(frozen=True)

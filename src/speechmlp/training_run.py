@@ -18,17 +18,15 @@ from speechmlp.config_file import load_config, override_config
 from speechmlp.distillation import Teachers, same_features
 from speechmlp.distributed import Processes
 from speechmlp.engine import (
-    EpochRecord,
     batch_positions,
-    finished,
     fit_normalizer,
-    kept_epoch,
     make_deterministic,
     predict,
     select_device,
     train,
 )
 from speechmlp.errors import UserError
+from speechmlp.history import EpochRecord, finished, kept_epoch
 from speechmlp.interruption import Interrupted, Interruption, PartialEpoch
 from speechmlp.metrics import fit_reject_below, fit_temperature
 from speechmlp.models import SpeechClassifier
