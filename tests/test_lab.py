@@ -48,6 +48,14 @@ def test_a_sweep_is_resumable_and_compared(tone_corpus: Path, run_python: Run, t
     again = run_python(*sweep, "--set", "model.hidden=[4];[16]", "--jobs", "1")
     assert again.returncode == 0, again.stderr
     assert (runs[0] / "last.pt").stat().st_mtime_ns == kept
+    config = (tmp_path / "small.yaml").read_text()
+    (tmp_path / "small.yaml").write_text(config.replace("epochs: 2", "epochs: 3"))
+    other = run_python(*sweep, "--set", "model.hidden=[4];[16]", "--jobs", "1")
+    assert other.returncode == 2
+    assert other.stderr.splitlines() == [
+        f"error: {Path('runs/widths/model.hidden-_4_-seed0')}: was trained with training.epochs: 2, expected 3 as in "
+        "small.yaml; move it away to train it anew"
+    ]
     compared = run_python(ROOT / "scripts" / "compare_runs.py", *runs)
     assert compared.returncode == 0, compared.stderr
     rows = compared.stdout.splitlines()
