@@ -133,17 +133,21 @@ def test_matrices_in_stacks_move_as_one_at_a_time() -> None:
     shapes = [(52, 64), (64, 52), (96, 40), (64, 52), (4, 52), (52, 64), (7, 7)]
     ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
     theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    alone = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
     settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9, "adjust_lr_fn": "match_rms_adamw"}
     stacked, plain = StackedMuon(ours, **settings), torch.optim.Muon(theirs, **settings)  # type: ignore[arg-type]
+    singles = [StackedMuon([parameter], **settings) for parameter in alone]  # type: ignore[arg-type]
     for _ in range(5):
-        for one, other in zip(ours, theirs, strict=True):
+        for one, other, single in zip(ours, theirs, alone, strict=True):
             one.grad = torch.randn_like(one)
-            other.grad = one.grad.clone()
+            other.grad, single.grad = one.grad.clone(), one.grad.clone()
         stacked.step()
+        for optimizer in singles:
+            optimizer.step()
         plain.step()  # type: ignore[no-untyped-call]
-    moved = 5 * settings["lr"]  # type: ignore[operator]
-    for one, other in zip(ours, theirs, strict=True):
-        assert torch.allclose(one, other, atol=0.02 * moved)  # torch's iterates in bfloat16
+    for one, other, single in zip(ours, theirs, alone, strict=True):
+        assert torch.allclose(one, single, atol=1e-6)
+        assert torch.allclose(one, other, atol=1.5e-3)  # torch's iterates in bfloat16; weights moved by 0.01 on average
     states = [optimizer.state_dict() for optimizer in (stacked, plain)]
     assert states[0]["param_groups"] == states[1]["param_groups"]
     for number in range(len(shapes)):
