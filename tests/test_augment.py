@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchaudio
 
-from speechmlp.augment import Augment
+from speechmlp.augment import Augment, some_rows
 from speechmlp.config import AugmentConfig, LogMelConfig
 from speechmlp.config_file import load_config
 from speechmlp.errors import UserError
@@ -192,3 +192,21 @@ def test_raw_waveforms_have_no_bands_to_augment() -> None:
     with pytest.raises(UserError, match=r"augment\.noise: expected 0 with front_end\.kind raw"):
         load_config(None, ["augment.noise=0.5"])
     assert load_config(None, ["augment.shift=1.0"]).augment == AugmentConfig(shift=1.0)
+
+
+@pytest.mark.parametrize("name", ["clip", "companding"])
+def test_of_the_waveforms_the_share_is_touched(letters: torch.Tensor, name: str) -> None:
+    plain = Augment(AugmentConfig(edge=0.0)).waveforms(letters)[0]
+    touched = Augment(AugmentConfig(**{name: 0.25})).waveforms(letters)[0]  # type: ignore[arg-type]
+    assert ((touched - plain).abs().amax(1) > 1e-3).sum() == 8
+
+
+@pytest.mark.parametrize("name", ["reverb", "noise", "babble", "floor"])
+def test_of_the_energies_the_share_is_touched(letters: torch.Tensor, name: str) -> None:
+    changed = energy(letters, **{name: 0.25}) != SPECTRUM(letters)
+    assert changed.flatten(1).any(1).sum() == 8
+
+
+def test_a_share_of_a_few_is_met_on_average() -> None:
+    torch.manual_seed(0)
+    assert sum(len(some_rows(3, 0.5, torch.zeros(()))) for _ in range(400)) / 400 == pytest.approx(1.5, abs=0.1)

@@ -28,6 +28,15 @@ def chance(*shape: int, share: float, like: Tensor) -> Tensor:
     return (torch.rand(shape, device=like.device) < share).float()
 
 
+def some_rows(count: int, share: float, like: Tensor) -> Tensor:
+    """Returns different rows out of `count`, `share` of them, drawn evenly, on the device of `like`.
+
+    How many is drawn here, not on the device: one more or one less than the share says, so that it is met on average.
+    """
+    number = int(share * count + float(torch.rand(())))
+    return torch.randperm(count, device=like.device)[:number]
+
+
 def decibels(level: Tensor) -> Tensor:
     """Returns power ratios of levels in dB."""
     return torch.pow(10.0, level / 10)
@@ -76,25 +85,26 @@ class Augment(nn.Module):
         place = samples / 2 + config.shift * room * uniform(count, low=-1, high=1, like=waveforms)
         if not config.shift:
             place = middle
-        # Linear interpolation between neighbours; a place before or after the second has zeros around it.
+        # Linear interpolation between neighbours; a place before or after the second has zeros around it. One line of
+        # samples, because places in it may be 32-bit numbers, and `gather` wants 64-bit ones and takes twice as long.
         time = torch.arange(samples, device=waveforms.device)
-        source = ((time - place[:, None]) * speed[:, None] + middle[:, None]).clamp_(-1, samples)
-        before = source.floor()
-        share = source.sub_(before)
-        before = before.to(torch.int64) + 1
+        source = ((time - place[:, None]) * speed[:, None] + (middle + 1)[:, None]).clamp_(0, samples + 1)
+        before = source.to(torch.int32)
+        share = source.sub_(before).view(-1)
         padded = F.pad(waveforms, (1, 2))
-        moved = torch.lerp(padded.gather(1, before), padded.gather(1, before + 1), share)
+        before += padded.shape[1] * torch.arange(count, dtype=torch.int32, device=waveforms.device)[:, None]
+        before, line = before.view(-1), padded.view(-1)
+        moved = torch.lerp(line.index_select(0, before), line[1:].index_select(0, before), share).view(count, samples)
         if config.clip:
-            clipped = chance(count, 1, share=config.clip, like=moved) > 0
-            peak = torch.linalg.vector_norm(moved, math.inf, dim=1, keepdim=True)
-            limit = peak * uniform(count, 1, low=0.2, high=0.9, like=moved)
-            limit = torch.where(clipped, limit, math.inf)
-            moved = moved.clamp(-limit, limit)
+            rows = some_rows(count, config.clip, moved)
+            loud = moved[rows]
+            limit = loud.abs().amax(1, keepdim=True) * uniform(len(rows), 1, low=0.2, high=0.9, like=moved)
+            moved[rows] = loud.clamp(-limit, limit)
         if config.gain:
             moved = moved * decibels(uniform(count, 1, low=-config.gain, high=config.gain, like=moved) / 2)
         if config.companding:
-            coded = chance(count, 1, share=config.companding, like=moved) > 0
-            moved = torch.where(coded, self.companded(moved), moved)
+            rows = some_rows(count, config.companding, moved)
+            moved[rows] = self.companded(moved[rows])
         return moved, (place - half).clamp(0, samples), (place + half).clamp(0, samples)
 
     @staticmethod
@@ -129,9 +139,10 @@ class Augment(nn.Module):
             lag = time[:, None] - time
             tails = torch.where(lag > 0, torch.exp(-decay[:, None, None] * lag.clamp_min(0)), 0.0)
             self._tails = tails / tails.sum(2).amax(1)[:, None, None].clamp_min(1e-6)
-        level = decibels(uniform(count, 1, 1, low=-20, high=-3, like=energy))
-        level = level * chance(count, 1, 1, share=self.config.reverb, like=energy)
-        return energy + level * (self._tails[torch.randint(self.ROOMS, (count,), device=energy.device)] @ energy)
+        rows = some_rows(count, self.config.reverb, energy)
+        level = decibels(uniform(len(rows), 1, 1, low=-20, high=-3, like=energy))
+        rooms = torch.randint(self.ROOMS, (len(rows),), device=energy.device)
+        return energy.index_add(0, rows, level * (self._tails[rooms] @ energy[rows]))
 
     def _add_noise(self, energy: Tensor) -> Tensor:
         """Adds noise of a random colour, babble of other utterances, and a recorder's floor, at drawn levels."""
@@ -155,13 +166,16 @@ class Augment(nn.Module):
             colour = decibels(tilt + 5 * uniform(count, 1, low=-1, high=1, like=energy) * wave)
             colour = torch.where(chance(count, 1, share=0.3, like=energy) > 0, torch.ones_like(colour), colour)
             colour = (colour / colour.mean(1, keepdim=True))[:, None]
-            noisy = noisy + level * colour * cells * self._noise_level(count, config.noise, config.snr, energy)
+            rows, ratio = self._drawn(count, config.noise, config.snr, energy)
+            noisy = noisy.index_add(0, rows, (level * colour)[rows] * cells[rows] * ratio)
         if config.babble:
-            babble = self._babble(energy)
-            noisy = noisy + babble * level * self._noise_level(count, config.babble, config.babble_snr, energy)
+            rows, ratio = self._drawn(count, config.babble, config.babble_snr, energy)
+            voices = energy[torch.randperm(count, device=energy.device)[: len(rows)]]
+            noisy = noisy.index_add(0, rows, self._babble(voices) * level[rows] * ratio)
         if config.floor:
-            peak = noisy.amax((1, 2), keepdim=True)
-            noisy = noisy + peak * cells.roll(1, 0) * self._noise_level(count, config.floor, (30.0, 60.0), energy)
+            rows, ratio = self._drawn(count, config.floor, (30.0, 60.0), energy)
+            peak = noisy[rows].amax((1, 2), keepdim=True)
+            noisy = noisy.index_add(0, rows, peak * cells.roll(1, 0)[rows] * ratio)
         return noisy
 
     @staticmethod
@@ -185,9 +199,10 @@ class Augment(nn.Module):
         return babble / babble.mean((1, 2), keepdim=True).clamp_min(1e-12)
 
     @staticmethod
-    def _noise_level(count: int, share: float, snr: tuple[float, float], like: Tensor) -> Tensor:
-        drawn = decibels(-uniform(count, 1, 1, low=snr[0], high=snr[1], like=like))
-        return drawn * chance(count, 1, 1, share=share, like=like)
+    def _drawn(count: int, share: float, snr: tuple[float, float], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns which rows a noise is added to, and its power beside that of speech there, [rows, 1, 1]."""
+        rows = some_rows(count, share, like)
+        return rows, decibels(-uniform(len(rows), 1, 1, low=snr[0], high=snr[1], like=like))
 
     def _pass_through_channel(self, energy: Tensor) -> Tensor:
         """Colours with a tilt and three cosines over the mel axis, and cuts the band as telephones do."""
