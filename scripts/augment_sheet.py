@@ -5,7 +5,7 @@ Each cell has a picture (mel bands over time, the recorded part between the line
 acts on mel energies, so sounds are rebuilt from those, with phases by Griffin-Lim: what that loses, the model does not
 hear either. The same settings give the same page.
 
-example: scripts/augment_sheet.py --config configs/an4_mixer.yaml augment.telephone=1.0
+example: scripts/augment_sheet.py --config configs/letters.yaml augment.telephone=1.0
 """
 
 import argparse
@@ -88,7 +88,7 @@ def _sheet(arguments: argparse.Namespace) -> int:
         raise UserError(f"expected 1 to {BATCH} --letters and 1 or more --versions")
     config = load_config(arguments.config, arguments.overrides)
     if config.augment is None:
-        raise UserError(f"{arguments.config}: augment is null, so there is nothing to show; see configs/an4_mixer.yaml")
+        raise UserError(f"{arguments.config}: augment is null, so there is nothing to show; see configs/letters.yaml")
     letters = SpokenLetters(open_packed(config.corpus), "train")
     torch.manual_seed(arguments.seed)
     positions = torch.randperm(len(letters))[:BATCH]

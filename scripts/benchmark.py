@@ -23,14 +23,14 @@ HEAD = """# Speed
 
 Written by `scripts/benchmark.py`; each part says by which command, on which machine and at which commit.
 """
-BEST = "configs/an4_mixer.yaml"
+BEST = "configs/letters.yaml"
 PARTS: dict[str, tuple[str, list[str]]] = {
     "training": (
         "Training",
         [
             "scripts/benchmark_training.py --config configs/seed.yaml --utterances 2048 --rounds 5",
             f"scripts/benchmark_training.py --config {BEST} --utterances 256 --rounds 5",
-            f"scripts/benchmark_training.py --config {BEST} --utterances 256 --rounds 5 training.precision=float32",
+            f"scripts/benchmark_training.py --config {BEST} --utterances 256 --rounds 5 training.precision=bfloat16",
         ],
     ),
     "preparation": ("Preparation", ["scripts/benchmark_decoding.py", "scripts/benchmark_data.py"]),

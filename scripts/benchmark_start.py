@@ -27,7 +27,7 @@ IMPORT = "import torch, torchaudio"
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, metavar="N", default=5, help="(%(default)s)")
-    parser.add_argument("configs", nargs="*", metavar="FILE", default=["configs/seed.yaml", "configs/an4_mixer.yaml"])
+    parser.add_argument("configs", nargs="*", metavar="FILE", default=["configs/seed.yaml", "configs/letters.yaml"])
     return parser
 
 

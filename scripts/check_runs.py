@@ -38,7 +38,7 @@ SMALL = ["training.epochs=4", "training.batch_size=8", "device=cpu", "corpus.aud
 EXPERIMENTS = {
     "plain": ["--config", str(ROOT / "configs" / "quickstart.yaml"), *SMALL, "model.hidden=[128]"],
     "all options": [
-        *["--config", str(ROOT / "configs" / "an4_mixer.yaml"), *SMALL, "corpus.learn=train", "training.keep=best"],
+        *["--config", str(ROOT / "configs" / "letters.yaml"), *SMALL, "corpus.learn=train", "training.keep=best"],
         *["model.width=32", "model.blocks=1", "model.channel_hidden=64", "front_end.endpoint_width=16"],
         "corpus.mix=[{manifest: more/manifest.tsv, weight: 0.5}]",
         "corpus.negatives=[{manifest: noises/non_letters.tsv, weight: 0.2}]",

@@ -29,7 +29,7 @@ FOURIER = 2.5
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", metavar="FILE", default="configs/an4_mixer.yaml", help="(%(default)s)")
+    parser.add_argument("--config", metavar="FILE", default="configs/letters.yaml", help="(%(default)s)")
     parser.add_argument("--utterances", type=float, metavar="N", default=1e8, help="(%(default)g)")
     parser.add_argument("--batch", type=int, metavar="B", default=512, help="of a process (%(default)s)")
     parser.add_argument("--per-machine", type=int, metavar="G", default=8, help="processes (%(default)s)")

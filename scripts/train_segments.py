@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", metavar="PATH", required=True, help="the AN4 folder")
     parser.add_argument("--output", metavar="FILE", default=str(WEIGHTS), help="(%(default)s)")
     parser.add_argument(
-        "--config", metavar="FILE", default=str(ROOT / "configs" / "an4_mixer.yaml"), help="whose augmentation is used"
+        "--config", metavar="FILE", default=str(ROOT / "configs" / "letters.yaml"), help="whose augmentation is used"
     )
     parser.add_argument("--steps", type=int, default=5000, metavar="N", help="(%(default)s)")
     parser.add_argument("--lr", type=float, default=3e-3, metavar="RATE", help="(%(default)s)")

@@ -94,7 +94,7 @@ def spoken_checkpoint(synthetic_corpus: Path, tmp_path_factory: pytest.TempPathF
     ]
     smaller += ["model.width=48", "model.blocks=2", "model.channel_hidden=96", "model.dropout=0", "augment=null"]
     quick = ["epochs=10", "batch_size=32", "optimizer.lr=0.01", "keep=best", "mixup=0", "ema=0", "precision=float32"]
-    command = [sys.executable, "-m", "speechmlp.train", "--config", str(ROOT / "configs" / "an4_mixer.yaml")]
+    command = [sys.executable, "-m", "speechmlp.train", "--config", str(ROOT / "configs" / "letters.yaml")]
     command += [*smaller, *(f"training.{value}" for value in quick)]
     command += [f"corpus.manifest={synthetic_corpus}", "device=cpu", "output.name=letters"]
     subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=300)

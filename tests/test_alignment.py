@@ -27,7 +27,7 @@ def burst(start: int, length: int, noise: float = 0.001, seed: int = 0) -> torch
 def test_energy_finds_a_sound_wherever_it_is(start: int, length: int, noise: float) -> None:
     front_end = Aligned(AlignedConfig(endpoints="energy"))
     log_mel = front_end.log_mel(front_end.spectrum(burst(start, length, noise)[None]))
-    found = [float(time) * 160 for time in EnergyEndpoints()(log_mel)]
+    found = [float(time) * 160 for time in EnergyEndpoints(101)(log_mel)]
     assert abs(found[0] - start) < 800
     assert abs(found[1] - start - length) < 800
 
@@ -37,7 +37,7 @@ def test_a_gap_within_the_letter_is_bridged_and_a_far_click_is_not() -> None:
     waveform = burst(4000, 2000) + burst(7500, 2000, seed=1)  # 94 ms apart, as the closure in X
     waveform[15_500:15_540] += 0.3
     log_mel = front_end.log_mel(front_end.spectrum(waveform[None]))
-    start, end = (float(time) * 160 for time in EnergyEndpoints()(log_mel))
+    start, end = (float(time) * 160 for time in EnergyEndpoints(101)(log_mel))
     assert abs(start - 4000) < 800
     assert abs(end - 9500) < 800
 
@@ -110,7 +110,7 @@ def test_endpoints_of_speech_are_those_of_the_recording(synthetic_corpus: Path, 
     front_end = Aligned(AlignedConfig(endpoints="energy"))
     waveforms = torch.stack([letters[index].waveform for index in range(0, len(letters), 5)])
     noisy = waveforms + 0.001 * torch.randn(waveforms.shape, generator=torch.Generator().manual_seed(0))
-    start, end = EnergyEndpoints()(front_end.log_mel(front_end.spectrum(noisy)))
+    start, end = EnergyEndpoints(101)(front_end.log_mel(front_end.spectrum(noisy)))
     lengths = letters.lengths[::5] / 160
     found = (end - start) / lengths
     assert 0.7 < found.median() <= 1.1

@@ -11,7 +11,7 @@ SHEET = ROOT / "scripts" / "augment_sheet.py"
 
 
 def test_the_sheet_shows_and_plays_every_version(synthetic_corpus: Path, run_python: Run, tmp_path: Path) -> None:
-    config = [SHEET, "--config", ROOT / "configs" / "an4_mixer.yaml", f"corpus.manifest={synthetic_corpus}"]
+    config = [SHEET, "--config", ROOT / "configs" / "letters.yaml", f"corpus.manifest={synthetic_corpus}"]
     result = run_python(*config, "--letters", "2", "--versions", "3", "--output", "sheet")
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "sheet" / "index.html").read_text()

@@ -45,7 +45,7 @@ class Aligned(nn.Module):
         self.tokens = (config.warped, config.onset, config.offset)
         self.shape = (config.n_mels, sum(self.tokens))
         self.cells = config.n_mels * config.warped
-        self.energy = EnergyEndpoints() if config.endpoints in ("energy", "both") else None
+        self.energy = EnergyEndpoints(self.spectrum.num_frames) if config.endpoints in ("energy", "both") else None
         self.learnt = None
         if config.endpoints in ("learnt", "both"):
             sizes = (config.endpoint_width, config.endpoint_blocks)

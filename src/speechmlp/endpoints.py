@@ -27,6 +27,19 @@ class EnergyEndpoints(nn.Module):
     """Of the strongest activity."""
     GAP = 9
 
+    smoothing: Tensor
+
+    def __init__(self, frames: int) -> None:
+        """Builds the mean over neighbours.
+
+        Args:
+            frames: F.
+        """
+        super().__init__()
+        time = torch.arange(frames)
+        near = ((time[:, None] - time).abs() <= 1).float()
+        self.register_buffer("smoothing", near / near.sum(1, keepdim=True), persistent=False)  # [F, F]
+
     def forward(self, log_mel: Tensor, threshold_factor: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns start and end [B], the end not included.
 
@@ -38,7 +51,7 @@ class EnergyEndpoints(nn.Module):
         power = log_mel.exp()
         quiet = power.sum(2).topk(min(self.QUIET_FRAMES, frames), largest=False).indices
         noise = power.gather(1, quiet[..., None].expand(-1, -1, power.shape[2])).mean(1, keepdim=True)
-        smooth = F.avg_pool1d(power.transpose(1, 2), 3, 1, 1, count_include_pad=False).transpose(1, 2)
+        smooth = self.smoothing @ power  # the mean of three frames
         level = (smooth / noise).log().clamp_min(0).reshape(-1, frames, 4, power.shape[2] // 4).mean(3)  # [B, F, 4]
         activity = 0.5 * level.mean(2) + 0.5 * level.amax(2)
         background = activity.topk(max(1, frames // 4), largest=False).values.amax(1, keepdim=True)

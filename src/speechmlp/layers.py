@@ -93,7 +93,8 @@ class GatedBlock(nn.Module):
         super().__init__()
         self.frames = frames
         self.norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, 2 * channel_hidden)
+        self.content = nn.Linear(width, channel_hidden)  # two layers: halves of one would be copied to be normalised
+        self.gating = nn.Linear(width, channel_hidden)
         self.gate_norm = nn.LayerNorm(channel_hidden)
         self.gate = nn.Linear(frames, frames)
         nn.init.normal_(self.gate.weight, std=1e-3)
@@ -102,6 +103,6 @@ class GatedBlock(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Returns gated rows [F x B, W] of rows [F x B, W]."""
-        kept, gate = F.gelu(self.expand(self.norm(rows))).chunk(2, dim=-1)
-        gate = across_frames(self.frames, [self.gate], self.gate_norm(gate))
-        return rows + self.contract(kept * gate)  # type: ignore[no-any-return]
+        normal = self.norm(rows)
+        gate = across_frames(self.frames, [self.gate], self.gate_norm(F.gelu(self.gating(normal))))
+        return rows + self.contract(F.gelu(self.content(normal)) * gate)  # type: ignore[no-any-return]
