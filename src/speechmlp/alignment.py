@@ -28,6 +28,7 @@ class Aligned(nn.Module):
     LEARN_EVERY = 4
     """The endpoint network learns from every fourth utterance of a batch: it needs fewer, at the cost of a block."""
 
+    emphasis: Tensor
     warp: Tensor
     share: Tensor
     shift: Tensor
@@ -41,6 +42,9 @@ class Aligned(nn.Module):
         """
         super().__init__()
         self.spectrum = MelSpectrum(config, padding="constant", mean_power=True)
+        # Speech falls by some 35 dB towards high bands: what decides consonants there would be lost under the floor.
+        rise = config.emphasis * torch.linspace(-0.5, 0.5, config.n_mels)  # dB
+        self.register_buffer("emphasis", 10 ** (rise / 10), persistent=False)  # [C]
         self.floor = 10 ** (-config.dynamic_range / 10)
         self.tokens = (config.warped, config.onset, config.offset)
         self.shape = (config.n_mels, sum(self.tokens))
@@ -67,7 +71,8 @@ class Aligned(nn.Module):
         self.register_buffer("apart", apart, persistent=False)  # [K]
 
     def log_mel(self, mel: Tensor) -> Tensor:
-        """Returns natural logs of mel energies [B, F, C] with a floor relative to the loudest cell."""
+        """Returns natural logs of emphasised mel energies [B, F, C] with a floor relative to the loudest cell."""
+        mel = mel * self.emphasis
         return torch.log(mel + self.floor * mel.amax((1, 2), keepdim=True) + 1e-9)
 
     def find(self, waveforms: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:

@@ -108,6 +108,9 @@ class AlignedConfig(MelConfig):
     kind: Literal["aligned"] = "aligned"
     f_min: Annotated[float, Field(ge=0)] = Field(80.0, description="lower edge of the lowest band, Hz")
     f_max: Annotated[float, Field(gt=0, le=8000)] = Field(7600.0, description="upper edge of the highest band, Hz")
+    emphasis: Annotated[float, Field(ge=0, le=60)] = Field(
+        0.0, description="how much louder the highest band is made beside the lowest, dB"
+    )
     dynamic_range: Positive = Field(50.0, description="dB below the loudest cell that count as silence")
     endpoints: Literal["energy", "learnt", "both"] = Field(
         "both", description="how the letter's ends are found; both: two readings, log-probabilities averaged"
