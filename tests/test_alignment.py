@@ -115,3 +115,15 @@ def test_endpoints_of_speech_are_those_of_the_recording(synthetic_corpus: Path, 
     found = (end - start) / lengths
     assert 0.7 < found.median() <= 1.1
     assert ((found > 0.4) & (found < 1.3)).double().mean() > 0.9
+
+
+def test_emphasis_lifts_high_bands_over_the_floor() -> None:
+    torch.manual_seed(0)
+    mel = 1e-6 * torch.rand(2, 101, 40)
+    mel[:, :, 4] = 1.0  # 60 dB above, as a vowel's fundamental above a weak fricative
+    plain = Aligned(AlignedConfig()).log_mel(mel)
+    lifted = Aligned(AlignedConfig(emphasis=20.0)).log_mel(mel)
+    assert plain[..., 30:].std() < 0.1
+    assert lifted[..., 30:].std() > 4 * plain[..., 30:].std()
+    rise = (Aligned(AlignedConfig(emphasis=20.0)).emphasis.log10() * 10).diff()
+    assert torch.allclose(rise, torch.full((39,), 20 / 39), atol=1e-4)

@@ -42,7 +42,7 @@ class Aligned(nn.Module):
         """
         super().__init__()
         self.spectrum = MelSpectrum(config, padding="constant", mean_power=True)
-        # Speech falls by some 35 dB towards high bands: what decides consonants there would be lost under the floor.
+        # Speech falls towards high bands: what decides consonants there would be lost under the floor.
         rise = config.emphasis * torch.linspace(-0.5, 0.5, config.n_mels)  # dB
         self.register_buffer("emphasis", 10 ** (rise / 10), persistent=False)  # [C]
         self.floor = 10 ** (-config.dynamic_range / 10)
