@@ -31,7 +31,8 @@ def chance(*shape: int, share: float, like: Tensor) -> Tensor:
 def some_rows(count: int, share: float, like: Tensor) -> Tensor:
     """Returns different rows out of `count`, `share` of them, drawn evenly, on the device of `like`.
 
-    How many is drawn here, not on the device: one more or one less than the share says, so that it is met on average.
+    How many is rounded up or down by chance, so that the share is met on average; drawn here, because the device would
+    have to be asked.
     """
     number = int(share * count + float(torch.rand(())))
     return torch.randperm(count, device=like.device)[:number]
