@@ -32,7 +32,7 @@ ROWS: dict[str, tuple[str, list[str]]] = {
     "letters": ("the model in the package: gMLP on aligned frames, AN4 + synthetic voices", []),
     "an4_only": ("MLP-Mixer on aligned frames, AN4 only", []),
     "letters_small": ("MLP-Mixer under 100,000 parameters, taught by an earlier model", []),
-    "an4_aligned": ("flattened MLP on aligned frames, AN4 only, taught by the first two", []),
+    "an4_aligned": ("flattened MLP on aligned frames, AN4 only, taught by two earlier models", []),
     "an4_log_mel": ("flattened MLP on log-mel at a fixed place", []),
     "an4_raw": ("MLP on the raw waveform, regularised", []),
     "seed": ("the textbook MLP: raw waveform, 16000-100-26", [f"corpus.manifest={AN4}"]),
@@ -91,7 +91,6 @@ def summarise(name: str, seeds: int, voices: str | None, old: dict[str, Any], at
     }
     clean = [results[seed, "clean"] for seed in range(seeds)]
     row: dict[str, Any] = {
-        "what": ROWS[name][0],
         "seeds": seeds,
         "interval": [clean[0].accuracy.low, clean[0].accuracy.high],
         "e_set": _mean_std([scores.e_set.value for scores in clean if scores.e_set is not None]),
@@ -122,7 +121,7 @@ def render_table(summary: dict[str, Any]) -> str:
         low, high = (f"{100 * edge:.1f}" for edge in row["interval"])
         cells = [cell(row[key], row["seeds"]) for key in (*CONDITIONS, "e_set", "voices")]
         cells[0] += f" [{low}, {high}]"
-        what = row["what"] if name == PEER else f"{row['what']} (`configs/{name}.yaml`)"
+        what = ROWS[name][0] if name == PEER else f"{ROWS[name][0]} (`configs/{name}.yaml`)"
         lines.append(f"| {what} | {' | '.join(cells)} | {row['seeds']} |")
     lines.append("")
     lines.append(
