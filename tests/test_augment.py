@@ -196,9 +196,8 @@ def test_raw_waveforms_have_no_bands_to_augment() -> None:
 
 @pytest.mark.parametrize("name", ["clip", "companding"])
 def test_of_the_waveforms_the_share_is_touched(letters: torch.Tensor, name: str) -> None:
-    plain = Augment(AugmentConfig(edge=0.0)).waveforms(letters)[0]
     touched = Augment(AugmentConfig(**{name: 0.25})).waveforms(letters)[0]  # type: ignore[arg-type]
-    assert ((touched - plain).abs().amax(1) > 1e-3).sum() == 8
+    assert ((touched - letters).abs().amax(1) > 1e-3).sum() == 8
 
 
 @pytest.mark.parametrize("name", ["reverb", "noise", "babble", "floor"])
@@ -210,3 +209,14 @@ def test_of_the_energies_the_share_is_touched(letters: torch.Tensor, name: str) 
 def test_a_share_of_a_few_is_met_on_average() -> None:
     torch.manual_seed(0)
     assert sum(len(some_rows(3, 0.5, torch.zeros(()))) for _ in range(400)) / 400 == pytest.approx(1.5, abs=0.1)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_batch_may_be_too_small_for_its_shares(letters: torch.Tensor, count: int) -> None:
+    augment = Augment(AugmentConfig(clip=0.3, companding=0.3, reverb=0.3, noise=0.3, babble=0.3, floor=0.3))
+    torch.manual_seed(0)
+    for _ in range(20):  # none of its utterances is touched, or some
+        waveforms = augment.waveforms(letters[:count])[0]
+        mel = augment.mel(waveforms, SPECTRUM)
+        assert mel.shape == (count, 101, 40)
+        assert mel.isfinite().all()
