@@ -40,6 +40,7 @@ EXPERIMENTS = {
     "all options": [
         *["--config", str(ROOT / "configs" / "letters.yaml"), *SMALL, "corpus.learn=train", "training.keep=best"],
         *["model.width=32", "model.blocks=1", "model.channel_hidden=64", "front_end.endpoint_width=16"],
+        *["training.mixup=0.2", "training.precision=bfloat16"],
         "corpus.mix=[{manifest: more/manifest.tsv, weight: 0.5}]",
         "corpus.negatives=[{manifest: noises/non_letters.tsv, weight: 0.2}]",
     ],
