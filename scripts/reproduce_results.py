@@ -31,8 +31,8 @@ AN4 = "data/an4/manifest.tsv"
 ROWS: dict[str, tuple[str, list[str]]] = {
     "letters": ("the model in the package: gMLP on aligned frames, AN4 + synthetic voices", []),
     "an4_only": ("MLP-Mixer on aligned frames, AN4 only", []),
-    "letters_small": ("MLP-Mixer under 100,000 parameters, taught by an earlier model", []),
-    "an4_aligned": ("flattened MLP on aligned frames, AN4 only, taught by two earlier models", []),
+    "letters_small": ("MLP-Mixer under 100,000 parameters, as it was: 40 bands, an earlier teacher", []),
+    "an4_aligned": ("flattened MLP on aligned frames, AN4 only, as it was: 40 bands, two earlier teachers", []),
     "an4_log_mel": ("flattened MLP on log-mel at a fixed place", []),
     "an4_raw": ("MLP on the raw waveform, regularised", []),
     "seed": ("the textbook MLP: raw waveform, 16000-100-26", [f"corpus.manifest={AN4}"]),

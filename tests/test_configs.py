@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
+from speechmlp.distillation import same_features
 from speechmlp.findings import Audit
 from speechmlp.labels import NUM_LETTERS
 from speechmlp.models import SpeechClassifier
@@ -65,3 +66,11 @@ def test_schema_is_fresh() -> None:
     }
     for name, model in schemas.items():
         assert json.loads((ROOT / name).read_text()) == model.model_json_schema(), "run scripts/make_schema.py"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_pupils_read_what_their_teachers_read(path: Path) -> None:
+    config = load_config(path)
+    for teacher in config.training.distill.teachers if config.training.distill else []:
+        name = Path(teacher).parent.name.rpartition("-seed")[0]
+        assert same_features(config, load_config(path.with_name(f"{name}.yaml"))), teacher
