@@ -28,11 +28,12 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- results: written by scripts/reproduce_results.py -->", "<!-- end of results -->"
 PEER = "pocketsphinx"
 AN4 = "data/an4/manifest.tsv"
+FURTHER = [f"data/{name}/manifest.tsv" for name in ("synthetic", "voices", "kokoro")] + ["data/noises/non_letters.tsv"]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "letters": ("the model in the package: gMLP on aligned frames, AN4 + synthetic voices", []),
-    "an4_only": ("MLP-Mixer on aligned frames, AN4 only", []),
-    "letters_small": ("MLP-Mixer under 100,000 parameters, as it was: 40 bands, an earlier teacher", []),
-    "an4_aligned": ("flattened MLP on aligned frames, AN4 only, as it was: 40 bands, two earlier teachers", []),
+    "an4_only": ("gMLP on aligned frames, AN4 only", []),
+    "letters_small": ("gMLP under 100,000 parameters, taught by the first", []),
+    "letters_flat": ("flattened MLP on aligned frames, taught by the first", []),
     "an4_log_mel": ("flattened MLP on log-mel at a fixed place", []),
     "an4_raw": ("MLP on the raw waveform, regularised", []),
     "seed": ("the textbook MLP: raw waveform, 16000-100-26", [f"corpus.manifest={AN4}"]),
@@ -158,7 +159,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     os.chdir(ROOT)
     summary = json.loads(SUMMARY.read_text(encoding="utf-8")) if SUMMARY.exists() else {}
     if not arguments.table_only:
-        for manifest in (AN4, "data/synthetic/manifest.tsv", "data/voices/manifest.tsv", "data/noises/non_letters.tsv"):
+        for manifest in (AN4, *FURTHER):
             if not Path(manifest).exists():
                 raise UserError(f"{manifest}: no such corpus; make it with scripts/prepare_*.py")
         RUNS.mkdir(parents=True, exist_ok=True)
