@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from speechmlp.config_file import load_config
 from speechmlp.errors import UserError, run_command
 from speechmlp.lab import Job, finish_all
 from speechmlp.listening import CONDITIONS
@@ -28,7 +29,6 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- results: written by scripts/reproduce_results.py -->", "<!-- end of results -->"
 PEER = "pocketsphinx"
 AN4 = "data/an4/manifest.tsv"
-FURTHER = [f"data/{name}/manifest.tsv" for name in ("synthetic", "voices", "kokoro")] + ["data/noises/non_letters.tsv"]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "letters": ("the model in the package: gMLP on aligned frames, AN4 + synthetic voices", []),
     "an4_only": ("gMLP on aligned frames, AN4 only", []),
@@ -42,6 +42,14 @@ ROWS: dict[str, tuple[str, list[str]]] = {
 """Config name -> (what it is, overrides), teachers before those they teach."""
 SHIPPED = "letters"
 """Its seed 0 gets temperature and threshold from a sibling that has not learnt the validation speakers."""
+
+
+def _manifests(name: str) -> list[str]:
+    """Returns the corpora that a row is trained and tested on."""
+    if name == PEER:
+        return [AN4]
+    corpus = load_config(f"configs/{name}.yaml", ROWS[name][1]).corpus
+    return [AN4, corpus.manifest, *(part.manifest for part in (*corpus.mix, *corpus.negatives))]
 
 
 def _run(*command: str | Path) -> None:
@@ -159,7 +167,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     os.chdir(ROOT)
     summary = json.loads(SUMMARY.read_text(encoding="utf-8")) if SUMMARY.exists() else {}
     if not arguments.table_only:
-        for manifest in (AN4, *FURTHER):
+        for manifest in dict.fromkeys(manifest for name in arguments.rows for manifest in _manifests(name)):
             if not Path(manifest).exists():
                 raise UserError(f"{manifest}: no such corpus; make it with scripts/prepare_*.py")
         RUNS.mkdir(parents=True, exist_ok=True)
