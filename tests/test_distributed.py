@@ -25,11 +25,13 @@ TRAIN = ("-m", "speechmlp.train", "--config", "small.yaml")
 
 
 @pytest.fixture
-def config(tone_corpus: Path, tmp_path: Path) -> Path:
+def config(tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small configuration without anything drawn, but with everything that depends on the whole batch.
 
-    SGD, because the bias before batch normalisation has no gradient but rounding, which Adam makes a step of.
+    SGD, because the bias before batch normalisation has no gradient but rounding, which Adam makes a step of. GPUs are
+    hidden: two processes would want two of them.
     """
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     (tmp_path / "small.yaml").write_text(
         f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\n"
         "front_end: {kind: log_mel, hop_length: 800, normalizer: corpus}\n"
@@ -139,3 +141,21 @@ def test_a_run_to_continue_has_a_name(config: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == (
         "error: --continue: expected output.name=NAME too, by which the run is found again\n"
     )
+
+
+def test_a_run_to_continue_has_the_settings_that_are_asked_for(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["--config", str(config), "--continue", "output.name=mine"]
+    assert main(command) == 0
+    run = Path("runs") / "mine"
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    capsys.readouterr()
+    assert main([*command, "training.optimizer.lr=0.5"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {run}: was begun with training.optimizer.lr: ")
+    assert ", and 0.5 is asked for; " in error
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    assert main([*command, "output.tensorboard=true"]) == 0  # not what was learnt
+    assert capsys.readouterr().out.startswith("Done: ")

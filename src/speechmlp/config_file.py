@@ -232,3 +232,33 @@ def override_config(config: Config, overrides: Sequence[str]) -> Config:
 def dump_yaml(config: Config) -> str:
     """Returns the complete configuration as YAML that `load_config` reads back to an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _settings(values: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Returns the leaves of a configuration by their keys, as `training.epochs`."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= _settings(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: value}
+    return leaves
+
+
+def require_same_settings(wanted: Config, found: Config, run: Path) -> None:
+    """Makes sure that a run which is there was made as it would be made now, but for where it lies and by what device.
+
+    Args:
+        wanted: as it would be made now.
+        found: the run's own.
+        run: its folder, for the message.
+
+    Raises:
+        UserError: it was not: to take it, or to go on with it, would give it a name that is not its own.
+    """
+    ours, theirs = (
+        _settings(config.model_dump(mode="json", exclude={"output", "device"})) for config in (wanted, found)
+    )
+    for key in sorted(ours.keys() | theirs.keys()):
+        if ours.get(key) != theirs.get(key):
+            raise UserError(
+                f"{run}: was begun with {key}: {theirs.get(key)}, and {ours.get(key)} is asked for; move it away to "
+                "train it anew, or change it and go on with python -m speechmlp.train --resume"
+            )

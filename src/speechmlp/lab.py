@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 from tqdm import tqdm
 
-from speechmlp.config_file import load_config
+from speechmlp.config_file import load_config, require_same_settings
 from speechmlp.errors import UserError
 
 CONFIG = "config.yaml"
@@ -39,34 +38,6 @@ def read_metrics(run: Path) -> list[dict[str, float | int | bool | str | None]]:
 def _is_over(run: Path) -> bool:
     records = read_metrics(run)
     return bool(records and records[-1]["stop"])
-
-
-def _settings(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Returns the leaves of a configuration by their keys, as `training.epochs`."""
-    leaves: dict[str, Any] = {}
-    for key, value in values.items():
-        leaves |= _settings(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: value}
-    return leaves
-
-
-def _require_same_settings(job: Job) -> None:
-    """Makes sure that a run which is there was made as it would be made now, but for where it lies and by what device.
-
-    Raises:
-        UserError: it was not: to take it, or to go on with it, would give it a name that is not its own.
-    """
-    if not (job.run / CONFIG).exists():
-        return
-    wanted, found = (
-        _settings(config.model_dump(mode="json", exclude={"output", "device"}))
-        for config in (load_config(job.config, job.overrides), load_config(job.run / CONFIG))
-    )
-    for key in sorted(wanted.keys() | found.keys()):
-        if wanted.get(key) != found.get(key):
-            raise UserError(
-                f"{job.run}: was trained with {key}: {found.get(key)}, expected {wanted.get(key)} as in {job.config}; "
-                "move it away to train it anew"
-            )
 
 
 def visible_gpus() -> list[str]:
@@ -115,7 +86,8 @@ def finish_all(jobs: Sequence[Job], at_once: int) -> None:
             there has other settings; then none is begun.
     """
     for job in jobs:
-        _require_same_settings(job)
+        if (job.run / CONFIG).exists():
+            require_same_settings(load_config(job.config, job.overrides), load_config(job.run / CONFIG), job.run)
     threads = max(1, (os.cpu_count() or 1) // at_once) if at_once > 1 else None
     gpus: SimpleQueue[str | None] = SimpleQueue()
     every = visible_gpus()

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechmlp.config_file import load_config
+from speechmlp.config_file import load_config, require_same_settings
 from speechmlp.environment import keep_freed_memory, require_torch
 from speechmlp.errors import UserError, run_command
 
@@ -25,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
         "--continue",
         dest="go_on",
         action="store_true",
-        help="with --config and output.name: go on with the run of that name where there is one",
+        help="with --config and output.name: go on with the run of that name and settings where there is one",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value, as in training.epochs=20")
     return parser
@@ -51,6 +51,8 @@ def _train(arguments: argparse.Namespace) -> int:
             run = processes.from_first(lambda: named_run(wanted))
         if run is not None:
             start = resume(run, [] if arguments.go_on else arguments.overrides, processes)
+            if config is not None:
+                require_same_settings(config, start.config, run)
         else:
             assert config is not None
             start = Start(config)
