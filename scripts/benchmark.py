@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/benchmark.md: the parts that are named, or all; parts that are not named keep what they have.
+"""Writes docs/benchmark.md: the parts that are named, or all that this machine can; the others keep what they have.
 
 Each part is a script of its own and can be run alone; its command is in the document.
 """
@@ -24,6 +24,8 @@ HEAD = """# Speed
 Written by `scripts/benchmark.py`; each part says by which command, on which machine and at which commit.
 """
 BEST = "configs/letters.yaml"
+ON_A_GPU = "--utterances 6238 --rounds 5 --without WAV device=cuda corpus.manifest=data/synthetic/manifest.tsv"
+"""As many utterances as ISOLET's training speakers."""
 PARTS: dict[str, tuple[str, list[str]]] = {
     "training": (
         "Training",
@@ -33,13 +35,21 @@ PARTS: dict[str, tuple[str, list[str]]] = {
             f"scripts/benchmark_training.py --config {BEST} --utterances 256 --rounds 5 training.precision=bfloat16",
         ],
     ),
+    "gpu": (
+        "Training on a GPU",
+        [
+            f"scripts/benchmark_training.py --config {config} {ON_A_GPU} training.batch_size={size}"
+            for config in ("configs/seed.yaml", BEST)
+            for size in (64, 512)
+        ],
+    ),
     "preparation": ("Preparation", ["scripts/benchmark_decoding.py", "scripts/benchmark_data.py"]),
     "start": ("Start and memory", ["scripts/benchmark_start.py --rounds 3"]),
     "latency": ("One clip", ["scripts/benchmark_export.py"]),
     "growth": ("Growth", ["scripts/benchmark_growth.py --picture docs/images/growth.png"]),
     "cluster": ("Many machines", ["scripts/plan_cluster.py", "scripts/plan_cluster.py --config configs/seed.yaml"]),
 }
-"""Name -> title, commands."""
+"""Name -> title, commands; `gpu` wants one."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,7 +109,7 @@ def _sections() -> dict[str, str]:
 def _benchmark(arguments: argparse.Namespace) -> int:
     if unknown := sorted(set(arguments.parts) - set(PARTS)):
         raise UserError(f"{unknown[0]}: expected parts of {', '.join(PARTS)}")
-    for part in arguments.parts or PARTS:
+    for part in arguments.parts or [part for part in PARTS if part != "gpu" or torch.cuda.is_available()]:
         made = _section(part)
         sections = _sections() | {PARTS[part][0]: made}
         kept = [sections[title] for title, _ in PARTS.values() if title in sections]

@@ -108,7 +108,11 @@ def train_whole(folder: Path, *arguments: str) -> float:
 def _bits(value: Any) -> Any:
     """Returns a value in which equal means the same bits; without the seconds that an epoch took."""
     if isinstance(value, torch.Tensor):
-        return str(value.dtype), tuple(value.shape), value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        return (
+            str(value.dtype),
+            tuple(value.shape),
+            value.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes(),
+        )
     if isinstance(value, dict):
         return {key: _bits(inner) for key, inner in value.items() if key not in ("seconds", "output")}
     return [_bits(inner) for inner in value] if isinstance(value, list | tuple) else repr(value)

@@ -22,7 +22,12 @@ def test_training_is_measured_beside_a_limit_and_files(tone_corpus: Path, run_py
     rows = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:] for row in table[2:]}
     assert {"ours", "limit", "WAV by soundfile, 0 workers", "WAV by soundfile, 2 workers"} <= set(rows)
     assert all(float(rate.replace(",", "")) > 0 for rate, *_ in rows.values())
-    assert rows["ours"][2] == "1.00 ×"
+    assert rows["ours"][3] == "1.00 ×"
+    fewer = run_python(
+        *command, *sizes, "--without", "WAV", "device=cpu", f"corpus.manifest={json.dumps(str(tone_corpus))}"
+    )
+    assert "| limit |" in fewer.stdout
+    assert "WAV" not in fewer.stdout
 
 
 def test_operations_of_the_textbook_example_are_those_on_paper() -> None:

@@ -11,9 +11,10 @@ LETTERS = "corpus.manifest=letters/manifest.tsv"
 
 
 @pytest.mark.slow
-def test_what_is_killed_or_interrupted_goes_on_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_what_is_killed_or_interrupted_goes_on_bit_for_bit(device: str, tmp_path: Path) -> None:
     make_corpora(tmp_path)
-    arguments = [*EXPERIMENTS["all options"], LETTERS]
+    arguments = [*EXPERIMENTS["all options"], LETTERS, f"device={device}"]
     seconds = train_whole(tmp_path, *arguments, "output.name=whole")
     for name, moment, number, wait in (
         ("begun", "anywhere", signal.SIGKILL, 0.0),

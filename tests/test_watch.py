@@ -18,15 +18,16 @@ PLAIN = ["model.hidden=[16]", "model.norm=none", "model.dropout=0", "corpus.audi
 def test_the_first_step_that_is_not_finite_is_told_with_the_largest_layer() -> None:
     first, second = nn.Linear(2, 2), nn.Linear(2, 2)
     model = nn.Sequential(first, second)
-    watch = StepWatch(model, epoch=3)
+    watch = StepWatch(model)
+    watch.begin(epoch=3, step=0)
     with torch.no_grad():
         second.weight[0, 0] = 1e10
     model(torch.ones(1, 2)).sum().backward()
-    watch(0, torch.tensor(1.0))
+    watch(torch.tensor(1.0))
     assert first.bias.grad is not None
     first.bias.grad[1] = torch.nan
     with pytest.raises(NonFiniteError) as caught:
-        watch(1, torch.tensor(2.0))
+        watch(torch.tensor(2.0))
     assert caught.value.step == 1
     assert str(caught.value).startswith(
         "epoch 3, step 2 of it: the training loss is 2, gradients of 1 of 4 layers are not finite; largest weights: "
@@ -38,7 +39,7 @@ def test_a_loss_that_is_not_finite_is_told_though_gradients_are() -> None:
     model = nn.Linear(2, 2)
     model(torch.ones(1, 2)).sum().backward()
     with pytest.raises(NonFiniteError, match="loss is inf, gradients of 0 of 2 layers"):
-        StepWatch(model, 1)(0, torch.tensor(torch.inf))
+        StepWatch(model)(torch.tensor(torch.inf))
 
 
 def test_training_stops_and_keeps_the_last_good_checkpoint(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:

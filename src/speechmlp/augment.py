@@ -28,14 +28,16 @@ def chance(*shape: int, share: float, like: Tensor) -> Tensor:
     return (torch.rand(shape, device=like.device) < share).float()
 
 
-def some_rows(count: int, share: float, like: Tensor) -> Tensor:
-    """Returns different rows out of `count`, `share` of them, drawn evenly, on the device of `like`.
+def some_rows(count: int, share: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns different rows out of `count`, drawn evenly, and whether each counts, on the device of `like`.
 
-    How many is rounded up or down by chance, so that the share is met on average; drawn here, because the device would
-    have to be asked.
+    `share` of all count on average: the last row does by chance. How many rows there are is not drawn, so that a CUDA
+    graph can repeat what is done with them.
     """
-    number = int(share * count + float(torch.rand(())))
-    return torch.randperm(count, device=like.device)[:number]
+    number = share * count
+    rows = torch.randperm(count, device=like.device)[: math.ceil(number)]
+    place = torch.arange(len(rows), device=like.device)
+    return rows, place + torch.rand((), device=like.device) < number
 
 
 def decibels(level: Tensor) -> Tensor:
@@ -97,15 +99,15 @@ class Augment(nn.Module):
         before, line = before.view(-1), padded.view(-1)
         moved = torch.lerp(line.index_select(0, before), line[1:].index_select(0, before), share).view(count, samples)
         if config.clip:
-            rows = some_rows(count, config.clip, moved)
+            rows, counts = some_rows(count, config.clip, moved)
             loud = moved[rows]
             limit = loud.abs().amax(1, keepdim=True) * uniform(len(rows), 1, low=0.2, high=0.9, like=moved)
-            moved[rows] = loud.clamp(-limit, limit)
+            moved[rows] = torch.where(counts[:, None], loud.clamp(-limit, limit), loud)
         if config.gain:
             moved = moved * decibels(uniform(count, 1, low=-config.gain, high=config.gain, like=moved) / 2)
         if config.companding:
-            rows = some_rows(count, config.companding, moved)
-            moved[rows] = self.companded(moved[rows])
+            rows, counts = some_rows(count, config.companding, moved)
+            moved[rows] = torch.where(counts[:, None], self.companded(moved[rows]), moved[rows])
         return moved, (place - half).clamp(0, samples), (place + half).clamp(0, samples)
 
     @staticmethod
@@ -140,8 +142,8 @@ class Augment(nn.Module):
             lag = time[:, None] - time
             tails = torch.where(lag > 0, torch.exp(-decay[:, None, None] * lag.clamp_min(0)), 0.0)
             self._tails = tails / tails.sum(2).amax(1)[:, None, None].clamp_min(1e-6)
-        rows = some_rows(count, self.config.reverb, energy)
-        level = decibels(uniform(len(rows), 1, 1, low=-20, high=-3, like=energy))
+        rows, counts = some_rows(count, self.config.reverb, energy)
+        level = counts[:, None, None] * decibels(uniform(len(rows), 1, 1, low=-20, high=-3, like=energy))
         rooms = torch.randint(self.ROOMS, (len(rows),), device=energy.device)
         return energy.index_add(0, rows, level * (self._tails[rooms] @ energy[rows]))
 
@@ -186,10 +188,12 @@ class Augment(nn.Module):
         A few others are a neighbour, many a canteen. Each doubling adds to every sum that of another utterance, moved.
         """
         count, frames, _ = energy.shape
+        time = torch.arange(frames, device=energy.device)
 
         def others(sums: Tensor) -> Tensor:
             order = torch.randperm(count, device=energy.device)
-            return sums[order].roll(int(torch.randint(frames, ())), 1)
+            moved = (time + torch.randint(frames, (), device=energy.device)) % frames
+            return sums.index_select(0, order).index_select(1, moved)
 
         sums = others(energy / energy.mean((1, 2), keepdim=True).clamp_min(1e-12))
         sums = babble = sums + others(sums)
@@ -202,8 +206,8 @@ class Augment(nn.Module):
     @staticmethod
     def _drawn(count: int, share: float, snr: tuple[float, float], like: Tensor) -> tuple[Tensor, Tensor]:
         """Returns which rows a noise is added to, and its power beside that of speech there, [rows, 1, 1]."""
-        rows = some_rows(count, share, like)
-        return rows, decibels(-uniform(len(rows), 1, 1, low=snr[0], high=snr[1], like=like))
+        rows, counts = some_rows(count, share, like)
+        return rows, counts[:, None, None] * decibels(-uniform(len(rows), 1, 1, low=snr[0], high=snr[1], like=like))
 
     def _pass_through_channel(self, energy: Tensor) -> Tensor:
         """Colours with a tilt and three cosines over the mel axis, and cuts the band as telephones do."""

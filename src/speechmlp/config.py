@@ -310,6 +310,7 @@ class TrainingConfig(Section):
     patience: PositiveInt | None = Field(None, description="stop after so many epochs without a better validation loss")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     deterministic: bool = Field(True, description="the same bits from the same seed on CUDA too, at some cost in speed")
+    cuda_graphs: bool = Field(True, description="on CUDA, record a step and repeat it: the same numbers in less time")
 
 
 class OutputConfig(Section):

@@ -24,10 +24,14 @@ from speechmlp.labels import NUM_LETTERS
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import lr_share
 from speechmlp.sampling import Sampler, batch_sizes, num_batches
-from speechmlp.watch import StepWatch, dead_layers, has_not_moved
+from speechmlp.step import TrainingStep
+from speechmlp.watch import dead_layers, has_not_moved
 
 EVALUATION_BATCH = 256
 """Large enough to fill two cores, small enough that features of a batch stay in cache."""
+
+LOOK_EVERY = 100
+"""Steps after which it is looked whether all were finite; on CUDA that means waiting for them."""
 
 ALONE = Processes()
 
@@ -98,21 +102,13 @@ def _targets(labels: Tensor, smoothing: float) -> Tensor:
 
 def _mix(features: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Returns features [B, C, F] and targets [B, 26] mixed with those of others (mixup, Zhang et al., 2018)."""
-    draw = torch.distributions.Beta(alpha, alpha).sample((len(features),))
+    strength = torch.full((), alpha, device=features.device)
+    draw = torch.distributions.Beta(strength, strength, validate_args=False).sample((len(features),))
     share = torch.maximum(draw, 1 - draw).to(features)
     other = torch.randperm(len(features), device=features.device)
     wide = share.view(-1, *[1] * (features.dim() - 1))
     mixed = wide * features + (1 - wide) * features[other]
     return mixed, share[:, None] * targets + (1 - share[:, None]) * targets[other]
-
-
-@torch.no_grad()
-def _update_average(average: SpeechClassifier, model: SpeechClassifier, decay: float, step: int) -> None:
-    """Moves the average of weights towards the model's; faster at first, when there is little to remember."""
-    decay = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-    for kept, current in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(current)
 
 
 class Learner(nn.Module):
@@ -141,13 +137,11 @@ def _epoch_seed(config: TrainingConfig, epoch: int) -> int:
 
 
 def _train_epoch(
-    learner: nn.Module,
+    learn: TrainingStep,
     model: SpeechClassifier,
-    average: SpeechClassifier | None,
     corpus: DeviceCorpus,
     sampler: Sampler,
     config: TrainingConfig,
-    optimizer: torch.optim.Optimizer,
     epoch: int,
     processes: Processes,
     partial: PartialEpoch | None,
@@ -167,7 +161,7 @@ def _train_epoch(
         done, total = partial.steps, total + partial.loss
         partial.restore_generators(corpus.device)
     lr = 0.0
-    watch = StepWatch(model, epoch)
+    learn.watch.begin(epoch, done)
     bar = tqdm(
         corpus.batches(config.batch_size, order[done * config.batch_size :], processes.share),
         f"epoch {epoch}/{config.epochs}",
@@ -178,24 +172,15 @@ def _train_epoch(
     )
     for step, (batch, size) in enumerate(zip(bar, sizes[done:], strict=True), start=(epoch - 1) * steps + done):
         lr = config.optimizer.lr * lr_share(config.schedule, step, config.epochs * steps)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.zero_grad(set_to_none=True)
-        sought, loss = learner(batch)
-        weight = processes.weight(size)
-        (sought if weight == 1 else weight * sought).backward()
-        watch(step - (epoch - 1) * steps, sought)
-        if config.clip_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad_norm)
-        optimizer.step()
-        if average is not None:
-            _update_average(average, model, config.ema, step)
+        loss = learn(batch, size, lr, step)
         # Summed on the device: no waiting in the step.
-        total = total.to(loss.device) + loss.detach() * (weight * size / processes.count)
+        total = total.to(loss.device) + loss * (processes.weight(size) * size / processes.count)
         done += 1
+        if done % LOOK_EVERY == 0:
+            learn.watch.look()
         if done < steps and interrupted():
             raise Interrupted(PartialEpoch.here(epoch, done, len(order), config.batch_size, total))
-    watch.look()
+    learn.watch.look()
     return processes.add(total).item() / len(order), lr
 
 
@@ -245,13 +230,12 @@ def train(
     """
     best = kept_epoch(history, config)
     learner = processes.averaging(Learner(model, config, teachers))
+    learn = TrainingStep(learner, model, average, config, optimizer, processes)
     before = history[-1].valid_loss if history else math.nan
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
         begun = partial if partial is not None and partial.epoch == epoch else None
-        train_loss, lr = _train_epoch(
-            learner, model, average, corpus, sampler, config, optimizer, epoch, processes, begun, interrupted
-        )
+        train_loss, lr = _train_epoch(learn, model, corpus, sampler, config, epoch, processes, begun, interrupted)
         used = model if average is None else average
         with dead_layers(used.network, warn):
             logits, labels = predict(used, valid, processes)

@@ -70,9 +70,9 @@ class StackedMuon(torch.optim.Muon):
                     group["eps"],
                 )
                 # Scaled to AdamW's usual step (Liu et al., 2025), "match_rms_adamw".
-                size = 0.2 * math.sqrt(longer) * group["lr"]
+                moves = moves * (0.2 * math.sqrt(longer) * group["lr"])
                 for (parameter, _), move in zip(pairs, moves, strict=True):
-                    parameter.add_(move, alpha=-size)
+                    parameter.sub_(move)
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -91,14 +91,17 @@ class MuonAdamW(torch.optim.Optimizer):
         """
         matrices = [parameter for group in groups if "weight_decay" not in group for parameter in group["params"]]
         others = [group for group in groups if "weight_decay" in group]
+        lr, capturable = _rate(config.lr, matrices)
         self._muon = StackedMuon(
             matrices,
-            lr=config.lr,
+            lr=lr,  # type: ignore[arg-type]
             weight_decay=config.weight_decay,
             momentum=config.momentum,
             adjust_lr_fn="match_rms_adamw",
         )
-        self._adamw = torch.optim.AdamW(others, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+        self._adamw = torch.optim.AdamW(
+            others, lr=lr, betas=config.betas, eps=config.eps, fused=True, capturable=capturable
+        )
         self.parts: dict[str, torch.optim.Optimizer] = {"muon": self._muon, "adamw": self._adamw}
         super().__init__(self._muon.param_groups + self._adamw.param_groups, {})
         self._share_groups()
@@ -123,6 +126,26 @@ class MuonAdamW(torch.optim.Optimizer):
         self._share_groups()
 
 
+def _rate(lr: float, parameters: list[nn.Parameter]) -> tuple[float | Tensor, bool]:
+    """Returns the learning rate as an optimizer keeps it, and whether a CUDA graph can repeat its steps.
+
+    On CUDA it is a tensor there, so that a graph reads what `set_lr` writes.
+    """
+    device = parameters[0].device if parameters else torch.device("cpu")
+    capturable = device.type == "cuda"
+    return (torch.tensor(lr, device=device) if capturable else lr), capturable
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Gives all groups of an optimizer a learning rate."""
+    tensors = {id(group["lr"]): group["lr"] for group in optimizer.param_groups if isinstance(group["lr"], Tensor)}
+    for tensor in tensors.values():
+        tensor.fill_(lr)
+    for group in optimizer.param_groups:
+        if not isinstance(group["lr"], Tensor):
+            group["lr"] = lr
+
+
 def build_optimizer(
     config: AdamConfig | AdamWConfig | MuonConfig | SGDConfig, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
@@ -135,25 +158,27 @@ def build_optimizer(
         {"params": [parameter for parameter in every if parameter.ndim > 1]},
         {"params": [parameter for parameter in every if parameter.ndim < 2], "weight_decay": 0.0},
     ]
+    if isinstance(config, MuonConfig):
+        return MuonAdamW(config, groups)
+    lr, capturable = _rate(config.lr, every)
     if isinstance(config, SGDConfig):
         return torch.optim.SGD(
             groups,
-            lr=config.lr,
+            lr=lr,
             momentum=config.momentum,
             nesterov=config.nesterov,
             weight_decay=config.weight_decay,
             fused=True,
         )
-    if isinstance(config, MuonConfig):
-        return MuonAdamW(config, groups)
     kind = torch.optim.AdamW if isinstance(config, AdamWConfig) else torch.optim.Adam
     return kind(
         groups,
-        lr=config.lr,
+        lr=lr,
         betas=config.betas,
         eps=config.eps,
         weight_decay=config.weight_decay,
         fused=True,
+        capturable=capturable,
     )
 
 

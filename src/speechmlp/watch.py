@@ -28,27 +28,41 @@ class NonFiniteError(UserError):
 class StepWatch:
     """Notices the first step of an epoch whose loss or gradients are not finite.
 
-    What is needed to tell about it is kept on the device, and looked at after every step on the CPU, where that costs
-    nothing, and after every hundredth on CUDA, where it means waiting.
+    What is needed to tell about it is kept on the device, in places of its own, so that a CUDA graph can write there.
+    On the CPU it is looked at after every step, where that costs nothing.
     """
 
-    def __init__(self, model: nn.Module, epoch: int) -> None:
-        """Starts an epoch.
+    def __init__(self, model: nn.Module) -> None:
+        """Remembers the parameters.
 
         Args:
             model: in training.
-            epoch: for the message.
         """
         self._parameters = dict(model.named_parameters())
-        self._epoch = epoch
-        self._last = 0
-        self._sizes: Tensor | None = None
+        self._names: list[str] = []
+        self._epoch = 0
+        device = next(model.parameters()).device
+        self._step = torch.zeros((), dtype=torch.int64, device=device)  # the next one
+        self._first = torch.zeros_like(self._step)  # that is bad
+        self._bad = torch.zeros((), dtype=torch.bool, device=device)
+        self._loss = torch.zeros((), device=device)
+        self._sizes: Tensor | None = None  # [2 P]
 
-    def __call__(self, step: int, loss: Tensor) -> None:
-        """Looks at a step after its backward pass and before its update.
+    def begin(self, epoch: int, step: int) -> None:
+        """Starts an epoch, or goes on within it.
+
+        Args:
+            epoch: for the message.
+            step: of it, 0 for the first.
+        """
+        self._epoch = epoch
+        self._step.fill_(step)
+
+    def __call__(self, loss: Tensor) -> None:
+        """Looks at the next step after its backward pass and before its update.
 
         Raises:
-            NonFiniteError: this step is not finite; on CUDA, one of the last hundred.
+            NonFiniteError: this step is not finite, on the CPU; on CUDA `look` says so.
         """
         learnt = {name: weight for name, weight in self._parameters.items() if weight.grad is not None}
         weights = [weight.detach() for weight in learnt.values()]
@@ -57,23 +71,23 @@ class StepWatch:
             # Sums carry what is not finite too, and take a small part of the time of norms and of the update.
             sums = torch.stack([loss.detach(), *(gradient.sum() for gradient in gradients)])
             if sums.isfinite().all():
+                self._step += 1
                 return
         sizes = torch.stack(torch._foreach_norm([*gradients, *weights], math.inf))  # [2 P], NaN where one is
         bad = ~(loss.detach().isfinite() & sizes[: len(gradients)].isfinite().all())
         if self._sizes is None:
-            self._names = list(learnt)
-            self._sizes, self._loss, self._bad = sizes, loss.detach(), bad
-            self._step = torch.full_like(bad, step, dtype=torch.int64)
-        else:  # the first bad step stays
-            self._sizes = torch.where(self._bad, self._sizes, sizes)
-            self._loss = torch.where(self._bad, self._loss, loss.detach())
-            self._step = torch.where(self._bad, self._step, step)
-            self._bad = self._bad | bad
-        if self._bad.device.type == "cpu" or step % 100 == 99:
+            self._names, self._sizes = list(learnt), torch.zeros_like(sizes)
+        # The first bad step stays.
+        new = bad & ~self._bad
+        for kept, found in ((self._sizes, sizes), (self._loss, loss.detach()), (self._first, self._step)):
+            kept.copy_(torch.where(new, found, kept))
+        self._bad |= bad
+        self._step += 1
+        if loss.device.type == "cpu":
             self.look()
 
     def look(self) -> None:
-        """Looks at what the steps left.
+        """Looks at what the steps left; on CUDA it waits for them.
 
         Raises:
             NonFiniteError: one of them is not finite.
@@ -83,7 +97,7 @@ class StepWatch:
         gradients, weights = self._sizes.cpu().chunk(2)
         broken = int((~gradients.isfinite()).sum())
         name, size = self._names[int(weights.argmax())], weights.max().item()
-        step = int(self._step.item())
+        step = int(self._first.item())
         largest = self._names[int(gradients.nan_to_num(math.inf, math.inf).argmax())]
         raise NonFiniteError(
             f"epoch {self._epoch}, step {step + 1} of it: the training loss is {self._loss.item():g}, gradients of "
