@@ -462,6 +462,16 @@ def test_other_addresses_are_warned_about(spoken_checkpoint: Path, letters: dict
     assert server.errors.startswith("warning: 0.0.0.0 can be reached from other machines")
 
 
+def test_it_is_interrupted_at_any_moment(spoken_checkpoint: Path, tmp_path: Path) -> None:
+    def ended(_: int) -> tuple[str, int]:
+        with serving(tmp_path, "--checkpoint", spoken_checkpoint) as server:
+            pass  # the signal meets the first steps of the server
+        return server.errors, server.process.returncode
+
+    with ThreadPoolExecutor(2) as pool:
+        assert set(pool.map(ended, range(4))) == {("interrupted\n", 130)}
+
+
 def test_mistakes_end_in_one_line(server: Server, spoken_checkpoint: Path, run_python: Run, tmp_path: Path) -> None:
     taken = str(urlsplit(server.url).port)
     model = ["--checkpoint", str(spoken_checkpoint)]

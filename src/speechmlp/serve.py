@@ -10,10 +10,15 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from speechmlp.environment import require_torch
 from speechmlp.errors import UserError, run_command
+
+if TYPE_CHECKING:
+    import uvicorn
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 MAX_CONNECTIONS = 512
@@ -63,6 +68,19 @@ def _has_screen() -> bool:
     return os.name != "posix" or sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
 
 
+def _run(server: "uvicorn.Server", listening: socket.socket) -> None:
+    """Answers until Ctrl-C or SIGTERM, which it passes on once the requests under way are answered."""
+    # Signals come to the main thread: they end it as they end any other command, whatever the server is doing.
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            answering = pool.submit(server.run, [listening])
+            while wait([answering], timeout=1).not_done:  # Windows wakes nobody who waits without end
+                pass
+        finally:
+            server.should_exit = True
+        answering.result()
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     with _listen(arguments.host, arguments.port) as listening:  # what is in the way is told before the work
         require_torch()
@@ -108,7 +126,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             print(f"Say a letter at {url} (Ctrl-C ends)", flush=True)
             if not arguments.no_browser and _has_screen():
                 threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-            uvicorn.Server(config).run(sockets=[listening])
+            _run(uvicorn.Server(config), listening)
     return 0
 
 
