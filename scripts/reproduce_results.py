@@ -31,6 +31,7 @@ PEER = "pocketsphinx"
 AN4 = "data/an4/manifest.tsv"
 ROWS: dict[str, tuple[str, list[str]]] = {
     "letters": ("the model in the package: gMLP on aligned frames, AN4 + synthetic voices", []),
+    "letters_long": ("the same, trained twice as long: what more time buys", []),
     "an4_only": ("gMLP on aligned frames, AN4 only", []),
     "letters_small": ("gMLP under 100,000 parameters, taught by the first", []),
     "letters_flat": ("flattened MLP on aligned frames, taught by the first", []),

@@ -231,6 +231,10 @@ class DeviceCorpus:
         torch.index_select(waveforms, 0, rows, out=chosen)
         return chosen.to(self.device, non_blocking=True)
 
+    def positions(self, batch_size: int, order: Tensor) -> tuple[Tensor, ...]:
+        """Returns the positions int64 [B] of each batch of an order int64 [M], where `take` reads them."""
+        return torch.split(order.to(self._rows.device), batch_sizes(len(order), batch_size))
+
     def batches(
         self, batch_size: int, order: Tensor | None = None, share: Callable[[Tensor], Tensor] | None = None
     ) -> Iterator[Batch]:
@@ -242,8 +246,7 @@ class DeviceCorpus:
             order: positions int64 [M].
             share: chooses the positions that are taken of a batch's; all of them without it.
         """
-        order = torch.arange(len(self)) if order is None else order
-        for positions in torch.split(order.to(self._rows.device), batch_sizes(len(order), batch_size)):
+        for positions in self.positions(batch_size, torch.arange(len(self)) if order is None else order):
             yield self.take(positions if share is None else share(positions))
 
 

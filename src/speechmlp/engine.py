@@ -6,7 +6,9 @@ Dimension key: `B` batch, `N` utterances.
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ from speechmlp.labels import NUM_LETTERS
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import lr_share
 from speechmlp.sampling import Sampler, batch_sizes, num_batches
-from speechmlp.step import TrainingStep
+from speechmlp.step import TrainingStep, Update
 from speechmlp.watch import dead_layers, has_not_moved
 
 EVALUATION_BATCH = 256
@@ -77,16 +79,18 @@ def fit_normalizer(model: SpeechClassifier, corpus: DeviceCorpus, processes: Pro
 
 
 @torch.inference_mode()
-def predict(model: SpeechClassifier, corpus: DeviceCorpus, processes: Processes = ALONE) -> tuple[Tensor, Tensor]:
+def predict(
+    model: SpeechClassifier, corpus: DeviceCorpus, processes: Processes = ALONE, bar: bool = True
+) -> tuple[Tensor, Tensor]:
     """Returns logits float32 [N, 26] and labels int64 [N] of every utterance, in the corpus's order.
 
-    Of several processes each predicts its share, and each gets all.
+    Of several processes each predicts its share, and each gets all. The first one shows a progress bar, if any does.
     """
     model.eval()
     mine = processes.share(torch.arange(len(corpus)))
     batches, total = corpus.batches(EVALUATION_BATCH, mine), num_batches(len(mine), EVALUATION_BATCH)
     logits = [torch.empty(0, NUM_LETTERS, device=corpus.device)]
-    for batch in tqdm(batches, "predicting", total, leave=False, disable=None if processes.first else True):
+    for batch in tqdm(batches, "predicting", total, leave=False, disable=None if bar and processes.first else True):
         logits.append(model(batch.waveforms).float())
     return processes.whole(torch.cat(logits), len(corpus)).cpu(), corpus.labels.cpu()
 
@@ -111,6 +115,34 @@ def _mix(features: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tenso
     return mixed, share[:, None] * targets + (1 - share[:, None]) * targets[other]
 
 
+def lesson(features: Tensor, labels: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:
+    """Returns the features [B, C, F] to learn and the probabilities [B, 26] of each, of features and labels [B]."""
+    targets = _targets(labels, config.label_smoothing)
+    return _mix(features, targets, config.mixup) if config.mixup else (features, targets)
+
+
+def losses(
+    network: Callable[[Tensor], Tensor],
+    features: Tensor,
+    targets: Tensor,
+    config: TrainingConfig,
+    teachers: Teachers | None,
+) -> tuple[Tensor, Tensor]:
+    """Returns a network's loss to descend, and the labels' part of it, in nats.
+
+    Args:
+        network: from features [B, C, F] to logits [B, 26].
+        features: to learn.
+        targets: [B, 26], the probabilities to learn.
+        config: the training section.
+        teachers: trained models to learn from beside the labels.
+    """
+    with torch.autocast(features.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        logits = network(features)
+    loss = F.cross_entropy(logits.float(), targets)
+    return (loss if teachers is None else teachers.loss(logits.float(), features, loss)), loss
+
+
 class Learner(nn.Module):
     """What a step computes from a batch, as one module: that is what DistributedDataParallel takes."""
 
@@ -120,15 +152,9 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the loss to descend, and the labels' part of it, in nats."""
-        config = self.config
         features, front_end_loss = self.model.training_features(batch.waveforms)
-        targets = _targets(batch.labels, config.label_smoothing)
-        if config.mixup:
-            features, targets = _mix(features, targets, config.mixup)
-        with torch.autocast(features.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            logits = self.model.network(features)
-        loss = F.cross_entropy(logits.float(), targets)
-        sought = loss if self.teachers is None else self.teachers.loss(logits.float(), features, loss)
+        features, targets = lesson(features, batch.labels, self.config)
+        sought, loss = losses(self.model.network, features, targets, self.config, self.teachers)
         return sought + front_end_loss, loss
 
 
@@ -136,8 +162,36 @@ def _epoch_seed(config: TrainingConfig, epoch: int) -> int:
     return (config.seed << 24) + epoch
 
 
-def _train_epoch(
-    learn: TrainingStep,
+class Wanted(NamedTuple):
+    """A step that training wants done.
+
+    Attributes:
+        positions: int64 [B], in the training corpus, of the utterances to learn.
+        lr: learning rate.
+        number: of the step, 0 for a run's first.
+    """
+
+    positions: Tensor
+    lr: float
+    number: int
+
+
+class Watch(Protocol):
+    """What looks at steps, such as `StepWatch`."""
+
+    def begin(self, epoch: int, step: int) -> None:
+        """Starts an epoch, or goes on within it."""
+
+    def look(self) -> None:
+        """Looks at what the steps left; raises NonFiniteError where one of them is not finite."""
+
+
+Course = Generator[Wanted | EpochRecord, Tensor | None, None]
+"""Yields the steps that it wants done, and is sent the loss of each; yields a record after every epoch."""
+
+
+def _epoch(
+    watch: Watch,
     model: SpeechClassifier,
     corpus: DeviceCorpus,
     sampler: Sampler,
@@ -146,8 +200,9 @@ def _train_epoch(
     processes: Processes,
     partial: PartialEpoch | None,
     interrupted: Callable[[], bool],
-) -> tuple[float, float]:
-    """Learns an epoch's utterances, or the rest of them; returns the mean loss and the last learning rate."""
+    bar: bool,
+) -> Generator[Wanted, Tensor, tuple[float, float]]:
+    """Wants the steps of an epoch, or the rest of them; returns the mean loss and the last learning rate."""
     # Order, dropout and augmentation depend on seed and epoch alone, so a resumed epoch repeats exactly.
     seed = _epoch_seed(config, epoch)
     torch.manual_seed(processes.seed(seed))
@@ -155,39 +210,121 @@ def _train_epoch(
     model.train()
     sizes = batch_sizes(len(order), config.batch_size)
     steps = len(sizes)
-    total = torch.zeros((), dtype=torch.float64)
-    done = 0
+    total, done = 0.0, 0
     if partial is not None:
-        done, total = partial.steps, total + partial.loss
+        done, total = partial.steps, partial.loss
         partial.restore_generators(corpus.device)
+    recent: list[Tensor] = []  # losses that stay on the device for a while: no waiting in the step
+
+    def so_far() -> float:
+        nonlocal total
+        if recent:
+            for loss in torch.stack(recent).tolist():
+                total += loss
+            recent.clear()
+        return total
+
     lr = 0.0
-    learn.watch.begin(epoch, done)
-    bar = tqdm(
-        corpus.batches(config.batch_size, order[done * config.batch_size :], processes.share),
-        f"epoch {epoch}/{config.epochs}",
-        steps,
-        leave=False,
-        disable=None if processes.first else True,
-        initial=done,
-    )
-    for step, (batch, size) in enumerate(zip(bar, sizes[done:], strict=True), start=(epoch - 1) * steps + done):
-        lr = config.optimizer.lr * lr_share(config.schedule, step, config.epochs * steps)
-        loss = learn(batch, size, lr, step)
-        # Summed on the device: no waiting in the step.
-        total = total.to(loss.device) + loss * (processes.weight(size) * size / processes.count)
-        done += 1
-        if done % LOOK_EVERY == 0:
-            learn.watch.look()
-        if done < steps and interrupted():
-            raise Interrupted(PartialEpoch.here(epoch, done, len(order), config.batch_size, total))
-    learn.watch.look()
-    return processes.add(total).item() / len(order), lr
+    watch.begin(epoch, done)
+    positions = corpus.positions(config.batch_size, order[done * config.batch_size :])
+    with tqdm(
+        positions, f"epoch {epoch}/{config.epochs}", steps, leave=False, disable=None if bar else True, initial=done
+    ) as chosen:
+        for step, (these, size) in enumerate(zip(chosen, sizes[done:], strict=True), start=(epoch - 1) * steps + done):
+            lr = config.optimizer.lr * lr_share(config.schedule, step, config.epochs * steps)
+            loss = yield Wanted(these, lr, step)
+            recent.append(loss * (processes.weight(size) * size / processes.count))
+            done += 1
+            if done % LOOK_EVERY == 0:
+                watch.look()
+                so_far()
+            if done < steps and interrupted():
+                here = PartialEpoch.here(epoch, done, len(order), config.batch_size, so_far(), corpus.device)
+                raise Interrupted(here)
+    watch.look()
+    mine = torch.tensor(so_far(), dtype=torch.float64, device=corpus.device)
+    return processes.add(mine).item() / len(order), lr
 
 
 def batch_positions(sampler: Sampler, config: TrainingConfig, epoch: int, step: int) -> list[int]:
     """Returns which utterances a step of an epoch learns, as positions in the training corpus."""
     order = sampler.order(torch.Generator().manual_seed(_epoch_seed(config, epoch)))
     return torch.split(order, batch_sizes(len(order), config.batch_size))[step].tolist()
+
+
+def course(
+    model: SpeechClassifier,
+    average: SpeechClassifier | None,
+    corpus: DeviceCorpus,
+    sampler: Sampler,
+    valid: DeviceCorpus,
+    config: TrainingConfig,
+    history: list[EpochRecord],
+    watch: Watch,
+    processes: Processes = ALONE,
+    partial: PartialEpoch | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+    warn: Callable[[str], None] = lambda _: None,
+    bar: bool = True,
+) -> Course:
+    """Returns the course of training that `train` runs, for someone else to do its steps.
+
+    Args:
+        model: as for `train`, and so all that is not told here.
+        average: of weights.
+        corpus: to learn.
+        sampler: of an epoch.
+        valid: the validation split.
+        config: the training section.
+        history: before.
+        watch: of the steps.
+        processes: that learn together.
+        partial: the epoch that has begun.
+        interrupted: whether to end.
+        warn: told what should be known.
+        bar: whether to show the progress of an epoch.
+
+    Raises:
+        NonFiniteError: the watch says so.
+        UserError: the validation loss is not finite.
+        Interrupted: it was asked to end.
+    """
+    best = kept_epoch(history, config)
+    before = history[-1].valid_loss if history else math.nan
+    for epoch in range(len(history) + 1, config.epochs + 1):
+        started = time.perf_counter()
+        begun = partial if partial is not None and partial.epoch == epoch else None
+        train_loss, lr = yield from _epoch(
+            watch, model, corpus, sampler, config, epoch, processes, begun, interrupted, bar
+        )
+        used = model if average is None else average
+        with dead_layers(used.network, warn):
+            logits, labels = predict(used, valid, processes, bar)
+        valid_loss = F.cross_entropy(logits, labels).item()
+        if not math.isfinite(valid_loss):
+            raise UserError(f"epoch {epoch}: the validation loss is {valid_loss}; try a smaller training.optimizer.lr")
+        if has_not_moved(before, valid_loss) and lr > 0.01 * config.optimizer.lr:  # slow at a schedule's end is meant
+            warn(f"epoch {epoch}: the loss has not moved; try another training.optimizer.lr")
+        before = valid_loss
+        valid_accuracy = (logits.argmax(1) == labels).double().mean().item()
+        result = (valid_accuracy, -valid_loss)
+        is_best = config.keep == "last" or best is None or result > (best.valid_accuracy, -best.valid_loss)
+        best_epoch = epoch if is_best or best is None else best.epoch
+        record = EpochRecord(
+            epoch=epoch,
+            step=epoch * num_batches(sampler.count, config.batch_size),
+            lr=lr,
+            train_loss=train_loss,
+            valid_loss=valid_loss,
+            valid_accuracy=valid_accuracy,
+            seconds=round(time.perf_counter() - started, 3),
+            best=is_best,
+            stop=stop_reason(config, epoch, train_loss, best_epoch),
+        )
+        best = record if is_best else best
+        yield record
+        if record.stop:
+            return
 
 
 def train(
@@ -228,39 +365,33 @@ def train(
         UserError: the validation loss is not finite.
         Interrupted: it was asked to end; after a step, and never after an epoch's last one.
     """
-    best = kept_epoch(history, config)
     learner = processes.averaging(Learner(model, config, teachers))
-    learn = TrainingStep(learner, model, average, config, optimizer, processes)
-    before = history[-1].valid_loss if history else math.nan
-    for epoch in range(len(history) + 1, config.epochs + 1):
-        started = time.perf_counter()
-        begun = partial if partial is not None and partial.epoch == epoch else None
-        train_loss, lr = _train_epoch(learn, model, corpus, sampler, config, epoch, processes, begun, interrupted)
-        used = model if average is None else average
-        with dead_layers(used.network, warn):
-            logits, labels = predict(used, valid, processes)
-        valid_loss = F.cross_entropy(logits, labels).item()
-        if not math.isfinite(valid_loss):
-            raise UserError(f"epoch {epoch}: the validation loss is {valid_loss}; try a smaller training.optimizer.lr")
-        if has_not_moved(before, valid_loss) and lr > 0.01 * config.optimizer.lr:  # slow at a schedule's end is meant
-            warn(f"epoch {epoch}: the loss has not moved; try another training.optimizer.lr")
-        before = valid_loss
-        valid_accuracy = (logits.argmax(1) == labels).double().mean().item()
-        result = (valid_accuracy, -valid_loss)
-        is_best = config.keep == "last" or best is None or result > (best.valid_accuracy, -best.valid_loss)
-        best_epoch = epoch if is_best or best is None else best.epoch
-        record = EpochRecord(
-            epoch=epoch,
-            step=epoch * num_batches(sampler.count, config.batch_size),
-            lr=lr,
-            train_loss=train_loss,
-            valid_loss=valid_loss,
-            valid_accuracy=valid_accuracy,
-            seconds=round(time.perf_counter() - started, 3),
-            best=is_best,
-            stop=stop_reason(config, epoch, train_loss, best_epoch),
-        )
-        best = record if is_best else best
-        yield record
-        if record.stop:
-            return
+    learn = TrainingStep(learner, Update(model, average, config, optimizer), config.cuda_graphs, processes)
+    steps = course(
+        model,
+        average,
+        corpus,
+        sampler,
+        valid,
+        config,
+        history,
+        learn.watch,
+        processes,
+        partial,
+        interrupted,
+        warn,
+        processes.first,
+    )
+    loss = None
+    with closing(steps):
+        while True:
+            try:
+                found = steps.send(loss)
+            except StopIteration:
+                return
+            if isinstance(found, EpochRecord):
+                loss = None
+                yield found
+            else:
+                batch = corpus.take(processes.share(found.positions))
+                loss = learn(batch, len(found.positions), found.lr, found.number)

@@ -80,10 +80,12 @@ class PartialEpoch:
     cuda: Tensor | None
 
     @classmethod
-    def here(cls, epoch: int, steps: int, utterances: int, batch_size: int, loss: Tensor) -> "PartialEpoch":
-        """Returns where training is now, with the generators' states; the loss tells the device."""
-        cuda = torch.cuda.get_rng_state(loss.device) if loss.device.type == "cuda" else None
-        return cls(epoch, steps, utterances, batch_size, loss.item(), torch.get_rng_state(), cuda)
+    def here(
+        cls, epoch: int, steps: int, utterances: int, batch_size: int, loss: float, device: torch.device
+    ) -> "PartialEpoch":
+        """Returns where training on a device is now, with the generators' states."""
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(epoch, steps, utterances, batch_size, loss, torch.get_rng_state(), cuda)
 
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> "PartialEpoch":

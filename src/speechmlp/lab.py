@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 from tqdm import tqdm
 
-from speechmlp.config_file import load_config, require_same_settings
+from speechmlp.config_file import load_config, require_same_settings, shared_settings
 from speechmlp.errors import UserError
 
 CONFIG = "config.yaml"
@@ -52,34 +52,62 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(len(lines))]
 
 
-def finish(job: Job, threads: int | None = None, gpu: str | None = None) -> Path:
-    """Trains a run to its end, or goes on where it was interrupted; returns its folder.
+def finish(jobs: Sequence[Job], threads: int | None = None, gpu: str | None = None) -> None:
+    """Trains runs to their ends in one process, or goes on where they were interrupted.
 
     Args:
-        job: what to train.
+        jobs: what to train; several have one config file and learn together.
         threads: processor threads of the process; torch's choice where it is None.
         gpu: the one that the process sees, as `CUDA_VISIBLE_DEVICES` names it; what this process sees where it is None.
 
     Raises:
         UserError: training ends with an error, which is passed on.
     """
-    if _is_over(job.run):
-        return job.run
-    if not (job.run / CONFIG).exists():
-        shutil.rmtree(job.run, ignore_errors=True)  # killed while its folder was made: nothing in there
-    place = [f"output.folder={json.dumps(str(job.run.parent))}", f"output.name={json.dumps(job.run.name)}"]
+    wanted = [job for job in jobs if not _is_over(job.run)]
+    if not wanted:
+        return
+    every = []
+    for job in wanted:
+        if not (job.run / CONFIG).exists():
+            shutil.rmtree(job.run, ignore_errors=True)  # killed while its folder was made: nothing in there
+        place = [f"output.folder={json.dumps(str(job.run.parent))}", f"output.name={json.dumps(job.run.name)}"]
+        every.append([*job.overrides, *place])
+    command = [sys.executable, "-m", "speechmlp.train", "--continue", "--config", wanted[0].config]
+    command += every[0] if len(every) == 1 else [word for each in every for word in ("--each", *each)]
     environment = dict(os.environ)
     environment |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     environment |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-    command = [sys.executable, "-m", "speechmlp.train", "--continue", "--config", job.config, *job.overrides, *place]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if result.returncode and not _is_over(job.run):  # killed at its very end, it had nothing left to do
-        raise UserError(f"{job.run.name}: {result.stderr.strip() or f'exit status {result.returncode}'}")
-    return job.run
+    unfinished = [job for job in wanted if not _is_over(job.run)]
+    if result.returncode and unfinished:  # killed at its very end, it had nothing left to do
+        names = ", ".join(job.run.name for job in unfinished)
+        raise UserError(f"{names}: {result.stderr.strip() or f'exit status {result.returncode}'}")
 
 
-def finish_all(jobs: Sequence[Job], at_once: int) -> None:
+def stacks(jobs: Sequence[Job], size: int) -> list[list[Job]]:
+    """Returns jobs by those that can learn together, up to `size` in each, in the order of their first ones.
+
+    Raises:
+        UserError: a job's configuration is wrong.
+    """
+    if size == 1:
+        return [[job] for job in jobs]
+    together: dict[str, list[Job]] = {}
+    for job in jobs:
+        config = load_config(job.config, job.overrides)
+        alone = str(job.run) if config.front_end.kind == "aligned" else None  # learns with its model
+        key = json.dumps([job.config, alone, shared_settings(config)])
+        together.setdefault(key, []).append(job)
+    return [found[first : first + size] for found in together.values() for first in range(0, len(found), size)]
+
+
+def finish_all(jobs: Sequence[Job], at_once: int, stack: int = 1) -> None:
     """Trains many runs, `at_once` processes side by side, sharing the processor's cores and spread over the GPUs.
+
+    Args:
+        jobs: what to train.
+        at_once: processes.
+        stack: up to how many models learn together in one process, where they can.
 
     Raises:
         UserError: some runs ended with errors, one line each; the others are finished all the same. Or one that is
@@ -94,20 +122,22 @@ def finish_all(jobs: Sequence[Job], at_once: int) -> None:
     for number in range(at_once):
         gpus.put(every[number % len(every)] if every else None)
 
-    def train_one(job: Job) -> None:
+    def train_some(some: list[Job]) -> int:
         gpu = gpus.get()  # as many as there are processes at once: never waits
         try:
-            finish(job, threads, gpu)
+            finish(some, threads, gpu)
         finally:
             gpus.put(gpu)
+        return len(some)
 
     problems: list[str] = []
-    with ThreadPoolExecutor(at_once) as pool:
-        futures = [pool.submit(train_one, job) for job in jobs]
-        for future in tqdm(as_completed(futures), "runs", len(futures), disable=None):
+    with ThreadPoolExecutor(at_once) as pool, tqdm(desc="runs", total=len(jobs), disable=None) as bar:
+        for future in as_completed([pool.submit(train_some, some) for some in stacks(jobs, stack)]):
             if isinstance(error := future.exception(), UserError):
                 problems += error.problems
             elif error is not None:
                 raise error
+            else:
+                bar.update(future.result())
     if problems:
         raise UserError(*problems)

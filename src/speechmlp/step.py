@@ -7,6 +7,7 @@ Dimension key: `B` batch.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,47 +30,146 @@ class _Recorded:
     loss: Tensor
 
 
-class TrainingStep:
-    """Learns a batch: forward, backward, a look at what is not finite, clipping, update, and average of weights.
+class Recorder:
+    """Does steps on CUDA a few times, then records them as a graph, one for each size of batch, and repeats that.
 
-    On CUDA, alone, a step that has been done a few times with a number of utterances is recorded as a graph and
-    repeated from then on. Graph or not, the same kernels do the same with the same draws.
-
-    Attributes:
-        watch: what looks at the steps.
+    Graph or not, the same kernels do the same with the same draws.
     """
 
     WARM_UP = 3
     """Steps before one is recorded: the first ones make what stays, such as the optimizer's state."""
 
+    def __init__(self, learn: Callable[[Batch], Tensor], device: torch.device) -> None:
+        """Does nothing yet.
+
+        Args:
+            learn: does a step and returns its loss.
+            device: a CUDA device.
+        """
+        self._learn = learn
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._done: Counter[int] = Counter()  # steps by number of utterances
+        self._recorded: dict[int, _Recorded] = {}
+
+    def __call__(self, batch: Batch, size: int) -> Tensor:
+        """Does a step and returns its loss.
+
+        Args:
+            batch: what it learns.
+            size: by which batches of different shapes are told apart.
+        """
+        recorded = self._recorded.get(size)
+        if recorded is None and self._done[size] < self.WARM_UP:
+            self._done[size] += 1
+            usual = torch.cuda.current_stream(self._stream.device)
+            self._stream.wait_stream(usual)
+            with torch.cuda.stream(self._stream):
+                loss = self._learn(batch)
+            usual.wait_stream(self._stream)
+            return loss
+        if recorded is None:
+            recorded = self._recorded[size] = self._record(batch)
+        for place, value in zip(recorded.batch, batch, strict=True):
+            place.copy_(value)
+        recorded.graph.replay()
+        return recorded.loss.clone()
+
+    def _record(self, batch: Batch) -> _Recorded:
+        """Records a step on a copy of a batch, without doing it."""
+        graph = torch.cuda.CUDAGraph()
+        places = Batch(*(value.clone() for value in batch))
+        with torch.cuda.graph(graph, stream=self._stream):
+            loss = self._learn(places)
+        return _Recorded(graph, places, loss)
+
+
+class Update:
+    """What a step does to a model once it has gradients: clipping, the optimizer's update, and the average of weights.
+
+    Attributes:
+        model: what is learnt.
+    """
+
     def __init__(
         self,
-        learner: nn.Module,
         model: SpeechClassifier,
         average: SpeechClassifier | None,
         config: TrainingConfig,
         optimizer: torch.optim.Optimizer,
+    ) -> None:
+        """Keeps references.
+
+        Args:
+            model: what is learnt.
+            average: the moving average of the model's weights; None without one.
+            config: the training section.
+            optimizer: of the model's parameters.
+        """
+        self.model, self._average, self._config, self._optimizer = model, average, config, optimizer
+        self._lr: float | None = None
+        # Of the model's weights that enters the average.
+        self._share = torch.zeros((), device=next(model.parameters()).device)
+
+    def set(self, lr: float, number: int) -> None:
+        """Prepares for a step: what changes from one to the next is written to where a graph reads it.
+
+        Args:
+            lr: learning rate.
+            number: of the step, 0 for a run's first.
+        """
+        if lr != self._lr:
+            self._lr = lr
+            set_lr(self._optimizer, lr)
+        if self._average is not None:  # faster at first, when there is little to remember
+            self._share.fill_(1 - min(self._config.ema, (1 + number) / (10 + number)))
+
+    def __call__(self) -> None:
+        """Changes the model by its gradients."""
+        if self._config.clip_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_grad_norm)
+        self._optimizer.step()
+        if self._average is not None:
+            self._move(self._average)
+
+    @torch.no_grad()
+    def _move(self, average: SpeechClassifier) -> None:
+        """Moves the average of weights towards the model's."""
+        kept: list[Tensor] = list(average.parameters())
+        learnt: list[Tensor] = list(self.model.parameters())
+        moves = torch._foreach_sub(learnt, kept)
+        torch._foreach_mul_(moves, self._share)
+        torch._foreach_add_(kept, moves)
+        for old, new in zip(average.buffers(), self.model.buffers(), strict=True):
+            old.copy_(new)
+
+
+class TrainingStep:
+    """Learns a batch: forward, backward, a look at what is not finite, and the update. On CUDA, alone, as a graph.
+
+    Attributes:
+        watch: what looks at the steps.
+    """
+
+    def __init__(
+        self,
+        learner: nn.Module,
+        update: Update,
+        graphs: bool,
         processes: Processes,
     ) -> None:
         """Keeps references.
 
         Args:
             learner: from a batch to the loss to descend and the labels' part of it; perhaps distributed.
-            model: what it learns.
-            average: the moving average of the model's weights; None without one.
-            config: the training section.
-            optimizer: of the model's parameters.
+            update: of the model that it learns.
+            graphs: whether to repeat steps as graphs where that can be.
             processes: that learn together.
         """
-        self._learner, self._model, self._average = learner, model, average
-        self._config, self._optimizer, self._processes = config, optimizer, processes
-        device = next(model.parameters()).device
-        graphs = device.type == "cuda" and processes.count == 1 and config.cuda_graphs
-        self._stream = torch.cuda.Stream(device) if graphs else None  # type: ignore[no-untyped-call]
-        self._done: Counter[int] = Counter()  # steps by number of utterances
-        self._recorded: dict[int, _Recorded] = {}
-        self._share = torch.zeros((), device=device)  # of the model's weights that enters the average
-        self.watch = StepWatch(model)
+        self._learner, self._update, self._processes = learner, update, processes
+        device = next(update.model.parameters()).device
+        recorded = device.type == "cuda" and processes.count == 1 and graphs
+        self._recorder = Recorder(self._learn, device) if recorded else None
+        self.watch = StepWatch(update.model)
 
     def __call__(self, batch: Batch, size: int, lr: float, number: int) -> Tensor:
         """Learns a batch.
@@ -81,60 +181,21 @@ class TrainingStep:
             number: of the step, 0 for a run's first.
 
         Returns:
-            The labels' part of the loss, in nats, until the next step.
+            The labels' part of the loss, in nats.
 
         Raises:
             NonFiniteError: the step is not finite, on the CPU; the update is not done then.
         """
-        set_lr(self._optimizer, lr)
-        if self._average is not None:  # faster at first, when there is little to remember
-            self._share.fill_(1 - min(self._config.ema, (1 + number) / (10 + number)))
-        if self._stream is None:
-            return self._learn(batch, self._processes.weight(size))
-        recorded = self._recorded.get(size)
-        if recorded is None and self._done[size] < self.WARM_UP:
-            self._done[size] += 1
-            usual = torch.cuda.current_stream(self._stream.device)
-            self._stream.wait_stream(usual)
-            with torch.cuda.stream(self._stream):
-                loss = self._learn(batch, 1.0)
-            usual.wait_stream(self._stream)
-            return loss
-        if recorded is None:
-            recorded = self._recorded[size] = self._record(batch)
-        for place, value in zip(recorded.batch, batch, strict=True):
-            place.copy_(value)
-        recorded.graph.replay()
-        return recorded.loss
+        self._update.set(lr, number)
+        if self._recorder is not None:
+            return self._recorder(batch, size)
+        return self._learn(batch, self._processes.weight(size))
 
-    def _record(self, batch: Batch) -> _Recorded:
-        """Records a step on a copy of a batch, without doing it."""
-        graph = torch.cuda.CUDAGraph()
-        places = Batch(*(value.clone() for value in batch))
-        with torch.cuda.graph(graph, stream=self._stream):
-            loss = self._learn(places, 1.0)
-        return _Recorded(graph, places, loss)
-
-    def _learn(self, batch: Batch, weight: float) -> Tensor:
+    def _learn(self, batch: Batch, weight: float = 1.0) -> Tensor:
         """Does a step; `weight` is that of this process's share in the mean gradient."""
-        self._optimizer.zero_grad(set_to_none=True)
+        self._update.model.zero_grad(set_to_none=True)
         sought, loss = self._learner(batch)
         (sought if weight == 1 else weight * sought).backward()
         self.watch(sought)
-        if self._config.clip_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_grad_norm)
-        self._optimizer.step()
-        if self._average is not None:
-            self._update(self._average)
+        self._update()
         return loss.detach()  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def _update(self, average: SpeechClassifier) -> None:
-        """Moves the average of weights towards the model's."""
-        kept: list[Tensor] = list(average.parameters())
-        learnt: list[Tensor] = list(self._model.parameters())
-        moves = torch._foreach_sub(learnt, kept)
-        torch._foreach_mul_(moves, self._share)
-        torch._foreach_add_(kept, moves)
-        for old, new in zip(average.buffers(), self._model.buffers(), strict=True):
-            old.copy_(new)
