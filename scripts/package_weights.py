@@ -33,7 +33,7 @@ from speechmlp.whole_file import write_text
 ROOT = Path(__file__).resolve().parents[1]
 CARD = WEIGHTS.with_name("README.md")
 SPELLING = ROOT / "docs" / "spelling.json"
-RECIPE = ROOT / "configs" / "letters.yaml"
+RECIPE = ROOT / "configs" / "letters_long.yaml"
 NAMES = {
     "an4": "CMU AN4 (BSD-like)",
     "synthetic": "eSpeak NG's voices",
@@ -253,7 +253,7 @@ def _package(arguments: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", metavar="FILE", help="a best.pt of configs/letters.yaml")
+    source.add_argument("--checkpoint", metavar="FILE", help="a best.pt of configs/letters_long.yaml")
     source.add_argument("--card-only", action="store_true", help="write the card of the weights that are there")
     parser.add_argument(
         "--source", metavar="PATH", help="the AN4 folder: spelled words are measured with these models too"

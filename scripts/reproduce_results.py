@@ -30,18 +30,18 @@ BEGIN, END = "<!-- results: written by scripts/reproduce_results.py -->", "<!-- 
 PEER = "pocketsphinx"
 AN4 = "data/an4/manifest.tsv"
 ROWS: dict[str, tuple[str, list[str]]] = {
-    "letters": ("the model in the package: gMLP on aligned frames, AN4 + synthetic voices", []),
-    "letters_long": ("the same, trained twice as long: what more time buys", []),
+    "letters_long": ("the model in the package: gMLP on aligned frames, AN4 + synthetic voices, 160 epochs", []),
+    "letters": ("the same, 80 epochs", []),
     "an4_only": ("gMLP on aligned frames, AN4 only", []),
-    "letters_small": ("gMLP under 100,000 parameters, taught by the first", []),
-    "letters_flat": ("flattened MLP on aligned frames, taught by the first", []),
+    "letters_small": ("gMLP under 100,000 parameters, taught by the second", []),
+    "letters_flat": ("flattened MLP on aligned frames, taught by the second", []),
     "an4_log_mel": ("flattened MLP on log-mel at a fixed place", []),
     "an4_raw": ("MLP on the raw waveform, regularised", []),
     "seed": ("the textbook MLP: raw waveform, 16000-100-26", [f"corpus.manifest={AN4}"]),
     PEER: ("peer: PocketSphinx, grammar of 26 letters", []),
 }
 """Config name -> (what it is, overrides), teachers before those they teach."""
-SHIPPED = "letters"
+SHIPPED = "letters_long"
 """Its seed 0 gets temperature and threshold from a sibling that has not learnt the validation speakers."""
 
 
