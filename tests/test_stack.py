@@ -131,6 +131,12 @@ def test_what_cannot_learn_together_is_told(small: Path, run_python: Run, tmp_pa
         assert (told.returncode, len(told.stderr.splitlines())) == (2, 1), told.stderr
         assert expected in told.stderr
     assert not (tmp_path / "runs").exists()
+    (tmp_path / "runs" / "r1").mkdir(parents=True)
+    (tmp_path / "runs" / "r1" / "config.yaml").touch()
+    told = run_python(*train, *each([[], []]))
+    assert (told.returncode, len(told.stderr.splitlines())) == (2, 1), told.stderr
+    assert f"{Path('runs/r1')}: this run exists" in told.stderr
+    assert not (tmp_path / "runs" / "r0").exists()
 
 
 def test_jobs_are_stacked_where_they_can_be(small: Path, tmp_path: Path) -> None:

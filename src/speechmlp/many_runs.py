@@ -102,8 +102,10 @@ def finish_together(starts: Sequence[Start], interruption: Interruption) -> int:
         if isinstance(found, EpochRecord):
             runs[member].history.append(found)
             runs[member].keep(found)
+        elif isinstance(found, NonFiniteError):
+            problems += runs[member].told(found).problems
         else:
-            problems += (runs[member].told(found) if isinstance(found, NonFiniteError) else found).problems
+            problems += [f"{runs[member].run.name}: {problem}" for problem in found.problems]
     if interruption():
         print("interrupted; go on from what was saved last with the same command and --continue", file=sys.stderr)
         return 128 + (interruption.number or 0)

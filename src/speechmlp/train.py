@@ -101,7 +101,9 @@ def _train_each(arguments: argparse.Namespace) -> int:
             raise UserError("--each: expected one process; several share out one model, and this trains many")
         starts = []
         for config in configs:
-            run = named_run(config) if arguments.go_on else None
+            run = named_run(config)
+            if run is not None and not arguments.go_on:
+                raise UserError(f"{run}: this run exists; choose another output.name, or go on with --continue")
             start = resume(run, [], processes) if run is not None else Start(config)
             if run is not None:
                 require_same_settings(config, start.config, run)

@@ -187,7 +187,7 @@ class TrainingRun:
     def _warn(self, warning: str) -> None:
         kind = warning.rpartition(": ")[2]
         if kind not in self._told and self.processes.first:  # once, and not after every epoch
-            tqdm.write(f"warning: {warning}", file=sys.stderr)
+            tqdm.write(f"warning: {self._before_lines}{warning}", file=sys.stderr)
         self._told.add(kind)
 
     def _save_last(self, begun: PartialEpoch | None = None) -> None:
