@@ -1,6 +1,7 @@
 """Shared fixtures: generated recordings, a synthetic corpus spoken once a session, real ones where they are at hand."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,11 @@ REAL_RECORDINGS = ROOT.parent / "shared" / "data"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def pytest_configure() -> None:
+    # Where a shell starts the tests in the background, it is ignored, which the processes started here would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
