@@ -30,8 +30,8 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         default=1,
-        help="up to so many models learn together in one process, where they differ in seeds, rates and the like: "
-        "faster for small models on a GPU (%(default)s)",
+        help="up to so many models learn together in one process, where they differ in seeds, rates and the like; "
+        "meant for small ones on a GPU (%(default)s)",
     )
     parser.add_argument(
         "--set",

@@ -122,22 +122,21 @@ def finish_all(jobs: Sequence[Job], at_once: int, stack: int = 1) -> None:
     for number in range(at_once):
         gpus.put(every[number % len(every)] if every else None)
 
-    def train_some(some: list[Job]) -> int:
+    def train_some(some: list[Job]) -> None:
         gpu = gpus.get()  # as many as there are processes at once: never waits
         try:
             finish(some, threads, gpu)
         finally:
             gpus.put(gpu)
-        return len(some)
 
     problems: list[str] = []
     with ThreadPoolExecutor(at_once) as pool, tqdm(desc="runs", total=len(jobs), disable=None) as bar:
-        for future in as_completed([pool.submit(train_some, some) for some in stacks(jobs, stack)]):
+        counts = {pool.submit(train_some, some): len(some) for some in stacks(jobs, stack)}
+        for future in as_completed(counts):
+            bar.update(counts[future])
             if isinstance(error := future.exception(), UserError):
                 problems += error.problems
             elif error is not None:
                 raise error
-            else:
-                bar.update(future.result())
     if problems:
         raise UserError(*problems)

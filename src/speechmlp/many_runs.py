@@ -106,7 +106,7 @@ def finish_together(starts: Sequence[Start], interruption: Interruption) -> int:
             problems += runs[member].told(found).problems
         else:
             problems += [f"{runs[member].run.name}: {problem}" for problem in found.problems]
-    if interruption():
+    if interruption() and not all(run.history and run.history[-1].stop for run in runs):
         print("interrupted; go on from what was saved last with the same command and --continue", file=sys.stderr)
         return 128 + (interruption.number or 0)
     if problems:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from speechmlp.config_file import load_config, require_same_settings, require_together
@@ -104,9 +105,11 @@ def _train_each(arguments: argparse.Namespace) -> int:
             run = named_run(config)
             if run is not None and not arguments.go_on:
                 raise UserError(f"{run}: this run exists; choose another output.name, or go on with --continue")
-            start = resume(run, [], processes) if run is not None else Start(config)
+            start = Start(config)
             if run is not None:
-                require_same_settings(config, start.config, run)
+                begun = resume(run, [], processes)
+                require_same_settings(config, begun.config, run)
+                start = replace(begun, config=config)  # one device for all, wherever each was begun
             if start.over is None:
                 starts.append(start)
             else:
