@@ -12,12 +12,13 @@ import torch
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
 from speechmlp.dataset import DeviceCorpus
-from speechmlp.engine import select_device, train
+from speechmlp.engine import select_device
 from speechmlp.environment import keep_freed_memory
 from speechmlp.errors import UserError, run_command
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
 from speechmlp.sampling import Sampler
+from speechmlp.training_loop import Task, train
 
 GROWTH = {
     "utterances": (256, 1024, 4096),
@@ -47,7 +48,7 @@ def _cost(config: Config, count: int, valid: DeviceCorpus) -> float:
     optimizer = build_optimizer(config.training.optimizer, model.parameters())
     corpus = _noise(count, valid.device)
     sampler = Sampler(corpus.labels, [count], [], 0.0)
-    epochs = train(model, None, corpus, sampler, valid, config.training, optimizer, [])
+    epochs = train(Task(model, corpus, sampler, valid, config.training), optimizer)
     next(epochs)  # warms up
     clock = time.process_time if valid.device.type == "cpu" else time.perf_counter
     started = clock()

@@ -37,13 +37,14 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
 from speechmlp.dataset import DeviceCorpus, SpokenLetters
-from speechmlp.engine import Learner, make_deterministic, select_device, train
+from speechmlp.engine import Learner, make_deterministic, select_device
 from speechmlp.environment import keep_freed_memory
 from speechmlp.errors import UserError, run_command
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
 from speechmlp.packing import open_packed
 from speechmlp.sampling import Sampler
+from speechmlp.training_loop import Task, train
 
 Way = Callable[[], float]
 """Learns every utterance once and returns the seconds."""
@@ -128,7 +129,7 @@ def _ours(config: Config, corpus: DeviceCorpus, rounds: int) -> Way:
     average = SpeechClassifier(config).to(corpus.device).eval() if config.training.ema else None
     training = config.training.model_copy(update={"epochs": rounds + 1})
     sampler = Sampler(corpus.labels, [len(corpus)], [], config.training.balance)
-    epochs = train(model, average, corpus, sampler, valid, training, optimizer, [])
+    epochs = train(Task(model, corpus, sampler, valid, training, average), optimizer)
     return lambda: next(epochs).seconds
 
 

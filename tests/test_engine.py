@@ -8,12 +8,13 @@ import torch
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
 from speechmlp.dataset import DeviceCorpus, SpokenLetters
-from speechmlp.engine import _targets, fit_normalizer, predict, select_device, train
+from speechmlp.engine import _targets, fit_normalizer, predict, select_device
 from speechmlp.errors import UserError
 from speechmlp.history import EpochRecord, kept_epoch
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
 from speechmlp.sampling import Sampler
+from speechmlp.training_loop import Task, train
 from speechmlp.watch import NonFiniteError
 
 CPU = torch.device("cpu")
@@ -46,7 +47,7 @@ def fit(config: Config, corpora: tuple[DeviceCorpus, DeviceCorpus]) -> tuple[Spe
     model = SpeechClassifier(config)
     fit_normalizer(model, corpora[0])
     optimizer = build_optimizer(config.training.optimizer, model.parameters())
-    return model, list(train(model, None, corpora[0], sampler(corpora[0]), corpora[1], config.training, optimizer, []))
+    return model, list(train(Task(model, corpora[0], sampler(corpora[0]), corpora[1], config.training), optimizer))
 
 
 def test_it_learns_what_can_be_learnt(corpora: tuple[DeviceCorpus, DeviceCorpus]) -> None:
@@ -100,13 +101,13 @@ def test_training_in_two_parts_is_training_in_one(corpora: tuple[DeviceCorpus, D
     model = SpeechClassifier(config)
     optimizer = build_optimizer(config.training.optimizer, model.parameters())
     history: list[EpochRecord] = []
-    parts = (model, None, corpora[0], sampler(corpora[0]), corpora[1], config.training, optimizer, history)
-    for record in train(*parts):
+    task = Task(model, corpora[0], sampler(corpora[0]), corpora[1], config.training, history=history)
+    for record in train(task, optimizer):
         history.append(record)
         if record.epoch == 2:
             break
     torch.rand(7)  # whatever happened in between
-    history += train(*parts)
+    history += train(task, optimizer)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), model.parameters(), strict=True))
     assert [(r.train_loss, r.best) for r in history] == [(r.train_loss, r.best) for r in expected]
 
@@ -159,7 +160,7 @@ def test_cuda_learns_as_the_cpu_does(tone_corpus: Path, tmp_path: Path) -> None:
         losses.append(
             [
                 r.train_loss
-                for r in train(model, None, splits[0], sampler(splits[0]), splits[1], config.training, optimizer, [])
+                for r in train(Task(model, splits[0], sampler(splits[0]), splits[1], config.training), optimizer)
             ]
         )
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
@@ -172,7 +173,7 @@ def test_the_average_of_weights_follows_and_is_what_is_validated(corpora: tuple[
     average = copy.deepcopy(model).eval()
     optimizer = build_optimizer(config.training.optimizer, model.parameters())
     drawn = sampler(corpora[0])
-    records = list(train(model, average, corpora[0], drawn, corpora[1], config.training, optimizer, []))
+    records = list(train(Task(model, corpora[0], drawn, corpora[1], config.training, average), optimizer))
     logits, labels = predict(average, corpora[1])
     assert (logits.argmax(1) == labels).double().mean().item() == records[-1].valid_accuracy
     assert not torch.equal(logits, predict(model, corpora[1])[0])

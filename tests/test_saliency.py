@@ -9,11 +9,12 @@ import torch
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
 from speechmlp.dataset import SpokenLetters
-from speechmlp.engine import fit_normalizer, train
+from speechmlp.engine import fit_normalizer
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
 from speechmlp.saliency import _readable, integrated_gradients, mean_pictures
 from speechmlp.sampling import Sampler
+from speechmlp.training_loop import Task, train
 
 CPU = torch.device("cpu")
 FRONT_ENDS = [
@@ -34,7 +35,7 @@ def learnt(manifest: Path, *overrides: str, epochs: int = 8) -> tuple[SpeechClas
     optimizer = build_optimizer(config.training.optimizer, model.parameters())
     sampler = Sampler(training.labels, [len(training)], [], balance=0.0)
     settings = config.training.model_copy(update={"epochs": epochs})
-    list(train(model, None, training, sampler, valid, settings, optimizer, []))
+    list(train(Task(model, training, sampler, valid, settings), optimizer))
     batch = valid.take(torch.arange(26))
     return model.eval(), batch.waveforms, batch.labels
 

@@ -1,5 +1,6 @@
 """What epochs came to: a record of each, which of them is kept, and when there are enough."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from speechmlp.config import TrainingConfig
@@ -46,7 +47,7 @@ def stop_reason(config: TrainingConfig, epoch: int, train_loss: float, best_epoc
     return f"all {config.epochs} epochs done" if epoch == config.epochs else None
 
 
-def kept_epoch(history: list[EpochRecord], config: TrainingConfig) -> EpochRecord | None:
+def kept_epoch(history: Sequence[EpochRecord], config: TrainingConfig) -> EpochRecord | None:
     """Returns the record of the epoch that is kept of those done; None where there is none."""
     if config.keep == "last":
         return history[-1] if history else None

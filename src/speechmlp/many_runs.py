@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from speechmlp.checkpoint import save_checkpoint
-from speechmlp.engine import ALONE, Course, course
+from speechmlp.engine import ALONE
 from speechmlp.errors import UserError
 from speechmlp.history import EpochRecord
 from speechmlp.interruption import Interruption
@@ -14,6 +14,7 @@ from speechmlp.models import SpeechClassifier
 from speechmlp.runlog import BEST
 from speechmlp.stack import MemberWatch, StackedStep, StackWatch, train_stack
 from speechmlp.step import Update
+from speechmlp.training_loop import course
 from speechmlp.training_run import Start, TrainingRun
 from speechmlp.watch import NonFiniteError
 
@@ -44,21 +45,6 @@ class Member(TrainingRun):
         self._due = time.monotonic() + self.SAVE_EVERY
         if self.board is not None:
             self.board.open(self.run, len(self.history))
-
-    def course(self, watch: MemberWatch) -> Course:
-        """Returns the course of its training."""
-        return course(
-            self.model,
-            self.average,
-            self.corpora.corpus,
-            self.corpora.sampler,
-            self.corpora.valid,
-            self.config.training,
-            self.history,
-            watch,
-            warn=self._warn,
-            bar=False,
-        )
 
     def _write(self, record: EpochRecord) -> list[str]:
         if record.best:
@@ -95,7 +81,7 @@ def finish_together(starts: Sequence[Start], interruption: Interruption) -> int:
         training = runs[0].config.training
         return StackedStep([updates[member] for member in members], members, watch, training, runs[0].teachers)
 
-    courses = [run.course(MemberWatch(watch, number)) for number, run in enumerate(runs)]
+    courses = [course(run.task(), MemberWatch(watch, number), bar=False) for number, run in enumerate(runs)]
     problems: list[str] = []
     interruption.wait()
     for member, found in train_stack(courses, make, runs[0].corpora.corpus, interruption):

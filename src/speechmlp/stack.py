@@ -16,10 +16,11 @@ from torch.func import functional_call
 from speechmlp.config import TrainingConfig
 from speechmlp.dataset import Batch, DeviceCorpus
 from speechmlp.distillation import Teachers
-from speechmlp.engine import Course, Wanted, lesson, losses
+from speechmlp.engine import lesson, losses
 from speechmlp.errors import UserError
 from speechmlp.history import EpochRecord
 from speechmlp.step import Recorder, Update
+from speechmlp.training_loop import Course, Wanted
 from speechmlp.watch import NonFiniteError
 
 

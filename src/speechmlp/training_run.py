@@ -17,15 +17,7 @@ from speechmlp.config import Config
 from speechmlp.config_file import load_config, override_config
 from speechmlp.distillation import Teachers, same_features
 from speechmlp.distributed import Processes
-from speechmlp.engine import (
-    ALONE,
-    batch_positions,
-    fit_normalizer,
-    make_deterministic,
-    predict,
-    select_device,
-    train,
-)
+from speechmlp.engine import ALONE, fit_normalizer, make_deterministic, predict, select_device
 from speechmlp.errors import UserError
 from speechmlp.history import EpochRecord, finished, kept_epoch
 from speechmlp.interruption import Interrupted, Interruption, PartialEpoch
@@ -34,6 +26,7 @@ from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer, restore_optimizer
 from speechmlp.runlog import BEST, CONFIG, LAST, create_run, lock_run, write_metrics
 from speechmlp.training_corpora import Corpora
+from speechmlp.training_loop import Task, batch_positions, train
 from speechmlp.watch import NonFiniteError
 
 
@@ -184,6 +177,21 @@ class TrainingRun:
         print(f"Model: {self.model.num_parameters():,} parameters on {self.device}{processes}")
         print(f"Run: {self.run}", flush=True)
 
+    def task(self) -> Task:
+        """Returns what there is to train."""
+        return Task(
+            self.model,
+            self.corpora.corpus,
+            self.corpora.sampler,
+            self.corpora.valid,
+            self.config.training,
+            self.average,
+            self.history,
+            self.partial,
+            self.processes,
+            self._warn,
+        )
+
     def _warn(self, warning: str) -> None:
         kind = warning.rpartition(": ")[2]
         if kind not in self._told and self.processes.first:  # once, and not after every epoch
@@ -270,21 +278,7 @@ class TrainingRun:
         """
         if self.board is not None:
             self.board.open(self.run, len(self.history))
-        epochs = train(
-            self.model,
-            self.average,
-            self.corpora.corpus,
-            self.corpora.sampler,
-            self.corpora.valid,
-            self.config.training,
-            self.optimizer,
-            self.history,
-            self.teachers,
-            self.processes,
-            self.partial,
-            interruption,
-            self._warn,
-        )
+        epochs = train(self.task(), self.optimizer, self.teachers, interruption)
         if self.processes.count == 1:
             interruption.wait()
         try:
