@@ -9,8 +9,8 @@ limit: the step's matrix products alone, on tensors that lie ready, and a fused 
 WAV: a DataLoader that reads a file and computes its features an item at a time, in this process or in two workers; by
 torchaudio.load, as tutorials do (with the extra ffmpeg), or by soundfile, which is quicker.
 Lightning, Trainer: Lightning's and Hugging Face's loops over the same waveforms in memory, with this project's front
-end on whole batches and plain Adam, whatever else the configuration asks for; measured where they are installed (pip
-install --target FOLDER lightning transformers accelerate, then PYTHONPATH=FOLDER).
+end on whole batches and the configuration's optimizer and clipping, without the average of weights; measured where they
+are installed (pip install --target FOLDER lightning transformers accelerate, then PYTHONPATH=FOLDER).
 """
 
 import argparse
@@ -232,7 +232,7 @@ def _lightning(config: Config, corpus: DeviceCorpus, waveforms: Tensor) -> Way:
             return self.whole(*batch)["loss"]  # type: ignore[no-any-return]
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.Adam(self.parameters(), 1e-3, fused=True)
+            return build_optimizer(config.training.optimizer, self.parameters())
 
         def on_train_epoch_start(self) -> None:
             self.seconds = -time.perf_counter()
@@ -246,7 +246,12 @@ def _lightning(config: Config, corpus: DeviceCorpus, waveforms: Tensor) -> Way:
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
 
     def way() -> float:
-        trainer = lightning.Trainer(max_epochs=1, accelerator="cpu" if corpus.device.type == "cpu" else "gpu", **quiet)
+        trainer = lightning.Trainer(
+            max_epochs=1,
+            accelerator="cpu" if corpus.device.type == "cpu" else "gpu",
+            gradient_clip_val=config.training.clip_grad_norm,
+            **quiet,
+        )
         trainer.fit(module, loader)
         return module.seconds
 
@@ -283,10 +288,13 @@ def _hugging_face(config: Config, corpus: DeviceCorpus, waveforms: Tensor, scrat
             report_to="none",
             disable_tqdm=True,
             use_cpu=corpus.device.type == "cpu",
-            optim="adamw_torch_fused",
+            max_grad_norm=config.training.clip_grad_norm or 0.0,
         )
+        optimizers = (build_optimizer(config.training.optimizer, whole.parameters()), None)
         with contextlib.redirect_stdout(sys.stderr):  # it prints a summary
-            transformers.Trainer(whole, settings, train_dataset=Items(), callbacks=[watch]).train()
+            transformers.Trainer(
+                whole, settings, train_dataset=Items(), callbacks=[watch], optimizers=optimizers
+            ).train()
         return watch.seconds
 
     return way

@@ -152,3 +152,19 @@ def test_matrices_in_stacks_move_as_one_at_a_time() -> None:
     assert states[0]["param_groups"] == states[1]["param_groups"]
     for number in range(len(shapes)):
         assert torch.equal(*(state["state"][number]["momentum_buffer"] for state in states))
+
+
+def test_every_optimizer_takes_a_closure() -> None:
+    for config in (AdamConfig(), AdamWConfig(), MuonConfig(), SGDConfig()):
+        parameters = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))]
+        optimizer = build_optimizer(config, parameters)
+
+        def closure(optimizer: torch.optim.Optimizer = optimizer, given: list[nn.Parameter] = parameters) -> float:
+            optimizer.zero_grad()
+            loss = torch.stack([parameter.square().sum() for parameter in given]).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.item()
+
+        with torch.no_grad():
+            assert optimizer.step(closure) == 6
+        assert all((parameter < 1).all() for parameter in parameters)

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -110,10 +110,22 @@ class MuonAdamW(torch.optim.Optimizer):
         # The same objects, so that a new learning rate reaches both.
         self.param_groups = self._muon.param_groups + self._adamw.param_groups
 
-    def step(self) -> None:  # type: ignore[override]
-        """Updates the parameters from their gradients."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Updates the parameters from their gradients.
+
+        Args:
+            closure: computes gradients first, and returns the loss, as other loops want it.
+
+        Returns:
+            What the closure returns.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         self._muon.step()
         self._adamw.step()
+        return loss
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of both."""
