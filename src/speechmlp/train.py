@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speechmlp.config_file import load_config, require_same_settings, require_together
+from speechmlp.config_file import load_config, require_together
 from speechmlp.environment import keep_freed_memory, require_torch
 from speechmlp.errors import UserError, run_command
 
@@ -50,29 +50,21 @@ def _train(arguments: argparse.Namespace) -> int:
     keep_freed_memory()
     from speechmlp.distributed import join_processes
     from speechmlp.interruption import Interruption
-    from speechmlp.runlog import named_run
-    from speechmlp.training_run import Start, TrainingRun, resume
+    from speechmlp.training_run import Start, TrainingRun, go_on, resume
 
     with Interruption() as interruption:
         processes = join_processes()
-        run = Path(arguments.resume) if arguments.resume else None
-        if config is not None and arguments.go_on:
-            wanted = config
-            run = processes.from_first(lambda: named_run(wanted))
-        if run is not None:
-            start = resume(run, [] if arguments.go_on else arguments.overrides, processes)
-            if config is not None:
-                require_same_settings(config, start.config, run)
+        if config is None:
+            start = resume(Path(arguments.resume), arguments.overrides, processes)
         else:
-            assert config is not None
-            start = Start(config)
+            start = go_on(config, processes) if arguments.go_on else Start(config)
         if start.over is not None and arguments.go_on:
-            print(f"Done: {run}: {start.over}")
+            print(f"Done: {start.run}: {start.over}")
             return 0
         if start.over is not None:
             raise UserError(
-                f"{run}: training is over ({start.over}); change what ended it to go on, as in training.epochs=N with "
-                "a larger N"
+                f"{start.run}: training is over ({start.over}); change what ended it to go on, as in training.epochs=N "
+                "with a larger N"
             )
         training = TrainingRun(start, Path(arguments.config or "").stem, processes)
         if processes.first:
@@ -94,7 +86,7 @@ def _train_each(arguments: argparse.Namespace) -> int:
     from speechmlp.interruption import Interruption
     from speechmlp.many_runs import finish_together
     from speechmlp.runlog import named_run
-    from speechmlp.training_run import Start, resume
+    from speechmlp.training_run import go_on
 
     with Interruption() as interruption:
         processes = join_processes()
@@ -102,18 +94,13 @@ def _train_each(arguments: argparse.Namespace) -> int:
             raise UserError("--each: expected one process; several share out one model, and this trains many")
         starts = []
         for config in configs:
-            run = named_run(config)
-            if run is not None and not arguments.go_on:
+            if not arguments.go_on and (run := named_run(config)) is not None:
                 raise UserError(f"{run}: this run exists; choose another output.name, or go on with --continue")
-            start = Start(config)
-            if run is not None:
-                begun = resume(run, [], processes)
-                require_same_settings(config, begun.config, run)
-                start = replace(begun, config=config)  # one device for all, wherever each was begun
+            start = replace(go_on(config, processes), config=config)  # one device for all, wherever each was begun
             if start.over is None:
                 starts.append(start)
             else:
-                print(f"Done: {run}: {start.over}")
+                print(f"Done: {start.run}: {start.over}")
         return finish_together(starts, interruption) if starts else 0
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from speechmlp.board import Board
 from speechmlp.checkpoint import Checkpoint, load_checkpoint, own_weights, save_checkpoint
 from speechmlp.config import Config
-from speechmlp.config_file import load_config, override_config
+from speechmlp.config_file import load_config, override_config, require_same_settings
 from speechmlp.distillation import Teachers, same_features
 from speechmlp.distributed import Processes
 from speechmlp.engine import ALONE, fit_normalizer, make_deterministic, predict, select_device
@@ -24,7 +24,7 @@ from speechmlp.interruption import Interrupted, Interruption, PartialEpoch
 from speechmlp.metrics import fit_reject_below, fit_temperature
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer, restore_optimizer
-from speechmlp.runlog import BEST, CONFIG, LAST, create_run, lock_run, write_metrics
+from speechmlp.runlog import BEST, CONFIG, LAST, create_run, lock_run, named_run, write_metrics
 from speechmlp.training_corpora import Corpora
 from speechmlp.training_loop import Task, batch_positions, train
 from speechmlp.watch import NonFiniteError
@@ -70,6 +70,20 @@ def resume(run: Path, overrides: Sequence[str], processes: Processes) -> Start:
     config = override_config(found.config if isinstance(found, Checkpoint) else found, overrides)
     over = finished(last.history, config.training) if last is not None else None
     return Start(config, run, last, locks[0] if locks else None, over)
+
+
+def go_on(config: Config, processes: Processes) -> Start:
+    """Returns where to go on with the run that has a configuration's name and settings; the beginning if there is none.
+
+    Raises:
+        UserError: the run has other settings or no name, or another process trains in it.
+    """
+    run = processes.from_first(lambda: named_run(config))
+    if run is None:
+        return Start(config)
+    start = resume(run, [], processes)
+    require_same_settings(config, start.config, run)
+    return start
 
 
 def load_teachers(config: Config, device: torch.device) -> Teachers | None:
