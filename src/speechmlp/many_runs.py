@@ -13,9 +13,10 @@ from speechmlp.interruption import Interruption
 from speechmlp.models import SpeechClassifier
 from speechmlp.runlog import BEST
 from speechmlp.stack import MemberWatch, StackedStep, StackWatch, train_stack
+from speechmlp.start import Start
 from speechmlp.step import Update
 from speechmlp.training_loop import course
-from speechmlp.training_run import Start, TrainingRun
+from speechmlp.training_run import TrainingRun
 from speechmlp.watch import NonFiniteError
 
 

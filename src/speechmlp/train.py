@@ -50,7 +50,8 @@ def _train(arguments: argparse.Namespace) -> int:
     keep_freed_memory()
     from speechmlp.distributed import join_processes
     from speechmlp.interruption import Interruption
-    from speechmlp.training_run import Start, TrainingRun, go_on, resume
+    from speechmlp.start import Start, go_on, resume
+    from speechmlp.training_run import TrainingRun
 
     with Interruption() as interruption:
         processes = join_processes()
@@ -86,7 +87,7 @@ def _train_each(arguments: argparse.Namespace) -> int:
     from speechmlp.interruption import Interruption
     from speechmlp.many_runs import finish_together
     from speechmlp.runlog import named_run
-    from speechmlp.training_run import go_on
+    from speechmlp.start import go_on
 
     with Interruption() as interruption:
         processes = join_processes()
