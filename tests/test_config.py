@@ -95,7 +95,11 @@ def test_empty_file_means_the_defaults(tmp_path: Path) -> None:
             "model: {activation: gelo}",
             "my.yaml: model.activation: expected 'relu', 'tanh', 'sigmoid', 'gelu' or 'silu'",
         ),
-        ("device: gpu", "my.yaml: device: "),
+        ("device: gpu", "my.yaml: device: expected auto (CUDA where there is one), cpu, cuda, or cuda:N, found 'gpu'"),
+        (
+            "output: {name: ..}",
+            "my.yaml: output.name: expected name of the run, of letters, digits, '.', '_' and '-'; ",
+        ),
         ("front_end: {kind: log_mel, win_length: 800}", "expected win_length <= n_fft, found 800 > 512"),
         ("front_end: {kind: log_mel, f_min: 9000.0}", "expected f_min < f_max"),
         ("front_end: {kind: log_mel, n_fft: 32000}", "expected n_fft <= 16000"),

@@ -75,7 +75,8 @@ def test_mistakes_end_a_sweep_before_it_begins(run_python: Run, tmp_path: Path) 
     assert "did you mean model.hidden?" in wrong.stderr
     failing = run_python(*sweep, "--set", "corpus.manifest=absent.tsv", "--seeds", "2")
     assert failing.returncode == 2
-    assert len(failing.stderr.splitlines()) == 2
+    begins = [line.partition(": absent.tsv: no such manifest")[0] for line in sorted(failing.stderr.splitlines())]
+    assert begins == [f"error: corpus.manifest-absent.tsv-seed{seed}" for seed in (0, 1)]
     assert not (tmp_path / "runs").exists()
 
 

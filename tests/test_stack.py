@@ -154,4 +154,5 @@ def test_a_sweep_learns_in_stacks(small: Path, run_python: Run, tmp_path: Path) 
     assert done.returncode == 2
     over = [run.name for run in sorted((tmp_path / "runs" / "rates").iterdir()) if (run / "best.pt").exists()]
     assert over == [f"training.optimizer.lr-{rate}-seed{seed}" for rate in ("0.001", "0.01") for seed in (0, 1)]
-    assert all("lr-1e38" in line for line in done.stderr.splitlines())
+    assert len(done.stderr.splitlines()) == 4  # what happened, and to which utterances
+    assert all(line.startswith("error: training.optimizer.lr-1e38-seed") for line in done.stderr.splitlines())

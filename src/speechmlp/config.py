@@ -317,8 +317,8 @@ class OutputConfig(Section):
     """Where runs are written."""
 
     folder: str = Field("runs", description="each run gets a folder of its own in here")
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = Field(
-        None, description="name of the run; the config file's name and the time where it is null"
+    name: Annotated[str, Field(pattern=r"^[\w.-]*[\w-][\w.-]*$")] | None = Field(
+        None, description="name of the run, of letters, digits, '.', '_' and '-'; null: the config file's and the time"
     )
     tensorboard: bool = Field(False, description="write event files for TensorBoard too; needs the extra tensorboard")
 

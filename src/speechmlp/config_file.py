@@ -9,7 +9,7 @@ import reprlib
 import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -116,6 +116,14 @@ def _nearest(dotted: str) -> str:
     return f"known here: {', '.join(tree.get(section, tree['']))}"
 
 
+def _described(parts: Sequence[str]) -> str:
+    """Returns what the schema says of a key that is in no tagged union."""
+    section: type[BaseModel] = Config
+    for part in parts[:-1]:
+        section = cast(type[BaseModel], section.model_fields[part].annotation)
+    return str(section.model_fields[parts[-1]].description)
+
+
 def _problem(source: str, error: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     """Returns one line for one pydantic error: source, dotted key, expected, found, hint."""
     parts: list[str] = []
@@ -142,6 +150,8 @@ def _problem(source: str, error: Mapping[str, Any], values: Mapping[str, Any]) -
             return f"{source}: {key}: expected a mapping of keys to values, found {found}"
         case "value_error":
             return f"{source}: {key}: {str(error['msg']).removeprefix('Value error, ')}"
+        case "string_pattern_mismatch":
+            return f"{source}: {key}: expected {_described(parts)}, found {found}"
         case _:
             message = str(error["msg"]).removeprefix("Input should be ")
             return f"{source}: {key}: expected {message}, found {found}"

@@ -81,7 +81,10 @@ def finish(jobs: Sequence[Job], threads: int | None = None, gpu: str | None = No
     unfinished = [job for job in wanted if not _is_over(job.run)]
     if result.returncode and unfinished:  # killed at its very end, it had nothing left to do
         names = ", ".join(job.run.name for job in unfinished)
-        raise UserError(f"{names}: {result.stderr.strip() or f'exit status {result.returncode}'}")
+        told = [line.removeprefix("error: ") for line in result.stderr.splitlines() if line.startswith("error: ")]
+        own = tuple(f"{job.run.name}: " for job in unfinished)  # how lines of a stack begin
+        told = told or [result.stderr.strip() or f"exit status {result.returncode}"]
+        raise UserError(*(line if line.startswith(own) else f"{names}: {line}" for line in told))
 
 
 def stacks(jobs: Sequence[Job], size: int) -> list[list[Job]]:
