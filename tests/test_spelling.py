@@ -1,16 +1,25 @@
 """Spelled words: the search against every row of segments, and real people spelling."""
 
+import csv
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+import torch
 from scripts.evaluate_spelling import edit_distance, write_automaton
 
 from speechmlp.corpora.an4 import read_samples, read_tree
 from speechmlp.labels import LETTERS
+from speechmlp.predict import main
 from speechmlp.spelling import Candidates, Speller, load_speller
 from speechmlp.words import WordList
+
+SPELLED = "GLENN"
+"""What one of AN4's validation speakers spells clearly."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +68,17 @@ def test_recordings_without_letters_have_none(speller: Speller) -> None:
     assert WordList(["AB", "C"]).rank(nothing)[0][0] == "C"  # fewer letters that nobody said
 
 
+def test_the_end_of_a_recording_of_minutes_is_scored(speller: Speller) -> None:
+    frames = 60_001  # float32 has no number between the last frame and the one before it, less a thousandth
+    features = torch.randn(1, frames, speller.scorer.front_end.shape[0], generator=torch.Generator().manual_seed(0))
+    end = torch.tensor([frames - 1, frames])
+    with torch.inference_mode():
+        odds = speller.scorer(features, torch.zeros_like(end), end - 40, end)
+        cut = 500  # frames that the stretches and what is around them lie in
+        alone = speller.scorer(features[:, -cut:], torch.zeros_like(end), end - 40 - frames + cut, end - frames + cut)
+    torch.testing.assert_close(odds, alone, atol=0.05, rtol=0.01)
+
+
 def test_edit_distances() -> None:
     pairs = [("SMITH", "SMITH", 0), ("SMITH", "SMYTH", 1), ("", "ABC", 3), ("KITTEN", "SITTING", 3), ("AB", "BA", 2)]
     for one, other, distance in pairs:
@@ -103,3 +123,38 @@ def test_people_who_spell_are_understood(speller: Speller, real_recordings: Path
         assert [one.start for one in found.letters] == sorted(one.start for one in found.letters)
     assert errors / letters < 0.25
     assert right / len(spelled) > 0.8
+
+
+@pytest.mark.corpus
+def test_the_command_says_the_same_in_three_formats(
+    tmp_path: Path, real_recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recordings, _ = read_tree(real_recordings / "an4")
+    spoken = next(one for one in recordings if one.split == "valid" and "".join(one.words or ()) == SPELLED)
+    soundfile.write(tmp_path / "a.wav", read_samples(spoken.path), 16_000)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
+    (tmp_path / "words.txt").write_text(f"OTHER\n{SPELLED}\n")
+
+    def answer(form: str, *arguments: str) -> str:
+        files = [str(tmp_path / name) for name in ("a.wav", "silent.wav")]
+        assert main([*files, "--spell", "--format", form, "--device", "cpu", *arguments]) == 0
+        return capsys.readouterr().out
+
+    found, silent = (json.loads(line) for line in answer("jsonl").splitlines())
+    assert (found["text"], silent["text"]) == (SPELLED, "")
+    rows = list(csv.DictReader(io.StringIO(answer("csv"))))
+    assert [(row["path"], row["letter"], float(row["start"])) for row in rows] == [
+        (found["path"], one["letter"], one["start"]) for one in found["letters"]
+    ]
+    lines = answer("text").splitlines()
+    assert lines[0] == f"{found['path']}: {' '.join(SPELLED)}"
+    assert lines[-1] == f"{silent['path']}: no letters"
+    assert len(lines) == len(found["letters"]) + 2
+    ranked = list(csv.DictReader(io.StringIO(answer("csv", "--words", str(tmp_path / "words.txt")))))
+    assert [row["word"] for row in ranked[:2]] == [SPELLED, "OTHER"]
+
+
+def test_a_table_without_rows_has_its_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
+    assert main([str(tmp_path / "silent.wav"), "--spell", "--format", "csv", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == "path,position,letter,probability,start,end\n"

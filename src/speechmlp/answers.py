@@ -77,6 +77,16 @@ def spelling_values(name: str, found: Spelling, words: Ranking | None) -> dict[s
     return values if words is None else values | {"words": _pairs(words)}
 
 
+def columns(found: Recognition | Spelling, words: Ranking | None) -> list[str]:
+    """Returns the names of a table's columns, which say what it would hold even where it holds no row."""
+    if isinstance(found, Recognition):
+        places = [column for place in SHOWN for column in (place, f"{place}_probability")]
+        return ["path", "letter", *places, "start", "end"]
+    if words is not None:
+        return ["path", "rank", "word", "probability"]
+    return ["path", "position", "letter", "probability", "start", "end"]
+
+
 def spelling_rows(name: str, found: Spelling, words: Ranking | None) -> list[dict[str, Any]]:
     """Returns a spelled word as rows of a table: the words that fit, or, without a list, the letters."""
     if words is not None:
@@ -86,6 +96,10 @@ def spelling_rows(name: str, found: Spelling, words: Ranking | None) -> list[dic
         ]
     letters = spelling_values(name, found, None)["letters"]
     return [{"path": name, "position": position} | one for position, one in enumerate(letters, start=1)]
+
+
+def _rows(name: str, found: Recognition | Spelling, words: Ranking | None) -> list[dict[str, Any]]:
+    return letter_rows(name, found) if isinstance(found, Recognition) else spelling_rows(name, found, words)
 
 
 class Answers:
@@ -104,25 +118,17 @@ class Answers:
 
     def write(self, name: str, found: Recognition | Spelling) -> None:
         """Writes what was recognised in the recording of a name."""
-        if isinstance(found, Recognition):
-            if self._form == "text":
-                print(letter_text(name, found))
-            elif self._form == "jsonl":
-                print(json.dumps(letter_values(name, found)))
-            else:
-                self._write_rows(letter_rows(name, found))
-            return
-        words = None if self._words is None else self._words.rank(found.lattice)[: self._best]
-        if self._form == "text":
-            print(spelling_text(name, found, words))
-        elif self._form == "jsonl":
-            print(json.dumps(spelling_values(name, found, words)))
-        else:
-            self._write_rows(spelling_rows(name, found, words))
-
-    def _write_rows(self, rows: list[dict[str, Any]]) -> None:
-        for row in rows:
+        words = None
+        if isinstance(found, Spelling) and self._words is not None:
+            words = self._words.rank(found.lattice)[: self._best]
+        if self._form == "csv":
             if self._table is None:
-                self._table = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
+                self._table = csv.DictWriter(sys.stdout, columns(found, words), lineterminator="\n")
                 self._table.writeheader()
-            self._table.writerow(row)
+            self._table.writerows(_rows(name, found, words))
+        elif isinstance(found, Recognition):
+            print(letter_text(name, found) if self._form == "text" else json.dumps(letter_values(name, found)))
+        elif self._form == "text":
+            print(spelling_text(name, found, words))
+        else:
+            print(json.dumps(spelling_values(name, found, words)))

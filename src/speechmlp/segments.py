@@ -79,7 +79,7 @@ class SegmentScorer(nn.Module):
         position = torch.cat(places, 1).clamp(0, frames - 1.001)  # [S, K]
         # Embedded before it is interpolated, which is the same for a linear layer and costs less: stretches overlap.
         embedded = self.embed(features).flatten(0, 1)  # [B F, W]
-        before = position.floor().long()
+        before = position.floor().long().clamp(max=frames - 2)  # float32 rounds the last place up after 5 minutes
         row = (which * frames)[:, None] + before
         tokens = torch.lerp(embedded[row], embedded[row + 1], (position - before)[..., None])  # [S, K, W]
         tokens = tokens - tokens[:, : self.WARPED].mean(1, keepdim=True)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.engine import EVALUATION_BATCH
@@ -38,6 +39,8 @@ LEAST = -3.0
 """Log-odds under which a stretch is not read."""
 BATCH = 4096
 """Stretches that are scored at a time."""
+BAR_AFTER = 2.0
+"""Seconds after which a progress bar shows on a terminal."""
 
 # Chosen on AN4's validation speakers by scripts/evaluate_spelling.py --split valid --tune.
 ODDS_WEIGHT, LETTER_WEIGHT, BONUS = 0.5, 1.5, 0.0
@@ -129,9 +132,12 @@ class Speller:
         starts, ends, odds = self._stretches(mono.to(self.recognizer.device))
         order = np.argsort(ends, kind="stable")
         starts, ends, odds = starts[order], ends[order], odds[order]
+        parts = range(0, len(starts), EVALUATION_BATCH)
+        # A recording of minutes takes a while; one of a word is done before the bar would show.
+        shown = tqdm(parts, desc="letters", delay=BAR_AFTER, leave=False, disable=None)
         read = [
             self._read(mono, starts[first : first + EVALUATION_BATCH], ends[first : first + EVALUATION_BATCH])
-            for first in range(0, len(starts), EVALUATION_BATCH)
+            for first in shown
         ]
         return Candidates(starts, ends, odds, np.concatenate(read) if read else np.zeros((0, len(LETTERS))))
 
