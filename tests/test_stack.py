@@ -29,11 +29,16 @@ DIFFERENT = [
 
 @pytest.fixture
 def small(tone_corpus: Path, tmp_path: Path) -> Path:
-    """A configuration without random draws in a step, so that learning alone and together can be compared."""
+    """A configuration without random draws in a step, so that learning alone and together can be compared.
+
+    Adam's eps is large: a bias before batch normalisation has no gradient but rounding, which Adam would make whole
+    steps of.
+    """
     (tmp_path / "small.yaml").write_text(
         f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\n"
         "front_end: {kind: log_mel, hop_length: 1600, normalizer: corpus}\n"
-        "model: {hidden: [16], norm: batch}\ntraining: {epochs: 4, batch_size: 16}\ndevice: cpu\n"
+        "model: {hidden: [16], norm: batch}\ndevice: cpu\n"
+        "training: {epochs: 4, batch_size: 16, optimizer: {eps: 1.0e-4}}\n"
     )
     return tmp_path / "small.yaml"
 
@@ -63,13 +68,12 @@ def test_each_learns_what_it_learns_alone(device: str, small: Path, run_python: 
         assert len(ours) == len(theirs) == (2 if number == 3 else 4)
         for one, other in zip(ours, theirs, strict=True):
             for key in ("train_loss", "valid_loss", "lr"):
-                assert one[key] == pytest.approx(other[key], rel=1e-3), (number, key)
+                assert one[key] == pytest.approx(other[key], rel=1e-4), (number, key)
         sizes = [(tmp_path / folder / f"r{number}" / "last.pt").stat().st_size for folder in ("together", "alone")]
         assert sizes[0] == pytest.approx(sizes[1], rel=0.05)  # its own weights, and not the whole stack
         best = [load_checkpoint(tmp_path / folder / f"r{number}" / "best.pt").model for folder in ("together", "alone")]
         for one, other in zip(*(model.parameters() for model in best), strict=True):
-            if one.ndim > 1:  # batch normalisation makes a bias before it mean nothing
-                assert torch.allclose(one, other, atol=1e-2)
+            assert torch.allclose(one, other, atol=1e-3)
     scored = run_python("-m", "speechmlp.evaluate", "--checkpoint", "together/r0/best.pt", "--split", "valid")
     assert scored.returncode == 0, scored.stderr
 
