@@ -76,6 +76,8 @@ def test_unknown_speakers_are_split_by_file(tmp_path: Path) -> None:
 def test_a_wrong_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         read_folder(tmp_path / "none")
+    with pytest.raises(UserError, match="no such folder of letter folders, and no such manifest"):
+        read_source(tmp_path / "none")
     (tmp_path / "readme").touch()
     with pytest.raises(UserError, match=r"expected recordings in .*/a/ to .*/z/, found readme"):
         read_folder(tmp_path)

@@ -47,7 +47,13 @@ def speaker_of(path: Path) -> str:
 
 
 def read_source(source: str | Path) -> list[Utterance]:
-    """Returns the utterances of a folder or of a manifest file, whichever `source` is."""
+    """Returns the utterances of a folder or of a manifest file, whichever `source` is.
+
+    Raises:
+        UserError: it is neither, or as `read_folder` and `read_manifest`.
+    """
+    if not Path(source).exists():
+        raise UserError(f"{source}: no such folder of letter folders, and no such manifest")
     return (
         read_folder(source) if Path(source).is_dir() else read_manifest(source, allow_shared=True, allow_outside=True)
     )
