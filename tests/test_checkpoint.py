@@ -52,6 +52,7 @@ def test_checkpoints_that_cannot_be_read_are_told(tmp_path: Path, config: Config
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "text.pt").write_text("hello")
     torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"format": 1, "model": {}}, tmp_path / "other.pt")
     content = torch.load(tmp_path / "good.pt", weights_only=True)
     torch.save({**content, "format": FORMAT + 1}, tmp_path / "newer.pt")
     torch.save({**content, "config": {"model": {"hidden": [9]}, **{}}}, tmp_path / "shape.pt")
@@ -65,6 +66,7 @@ def test_checkpoints_that_cannot_be_read_are_told(tmp_path: Path, config: Config
         "empty.pt": "cannot be read; expected a checkpoint",
         "text.pt": "cannot be read; expected a checkpoint",
         "list.pt": "expected a checkpoint",
+        "other.pt": "other.pt: expected a checkpoint",
         "newer.pt": f"is of format {FORMAT + 1}, this speechmlp reads up to {FORMAT}",
         "shape.pt": "its weights do not fit its configuration",
         "key.pt": "modle: unknown key",

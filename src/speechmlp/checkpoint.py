@@ -170,7 +170,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     expected = "expected a checkpoint of speechmlp, such as best.pt in a run folder"
     content = read_tensors(Path(path), expected)
-    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+    if not (
+        isinstance(content, dict) and isinstance(content.get("format"), int) and isinstance(content.get("config"), dict)
+    ):
         raise UserError(f"{path}: {expected}")
     if content["format"] > FORMAT:
         raise UserError(
