@@ -3,7 +3,6 @@
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 from speechmlp.corpora.synthetic import prepare_synthetic
 from speechmlp.labels import LETTERS
 from speechmlp.manifest import Utterance, write_manifest
+from tests.forks import Forks
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_RECORDINGS = ROOT.parent / "shared" / "data"
@@ -88,7 +88,15 @@ def synthetic_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def spoken_checkpoint(synthetic_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def forks() -> Iterator[Forks]:
+    """What runs commands."""
+    started = Forks()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def spoken_checkpoint(synthetic_corpus: Path, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model of the best kind that has learnt the synthetic corpus; returns its best.pt."""
     folder = tmp_path_factory.mktemp("spoken")
     smaller = [
@@ -100,19 +108,18 @@ def spoken_checkpoint(synthetic_corpus: Path, tmp_path_factory: pytest.TempPathF
     ]
     smaller += ["model.width=48", "model.blocks=2", "model.channel_hidden=96", "model.dropout=0", "augment=null"]
     quick = ["epochs=10", "batch_size=32", "optimizer.lr=0.01", "keep=best", "mixup=0", "ema=0", "precision=float32"]
-    command = [sys.executable, "-m", "speechmlp.train", "--config", str(ROOT / "configs" / "letters.yaml")]
+    command: list[str | Path] = ["-m", "speechmlp.train", "--config", ROOT / "configs" / "letters.yaml"]
     command += [*smaller, *(f"training.{value}" for value in quick)]
     command += [f"corpus.manifest={synthetic_corpus}", "device=cpu", "output.name=letters"]
-    subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=300)
+    forks.run(command, folder).check_returncode()
     return folder / "runs" / "letters" / "best.pt"
 
 
 @pytest.fixture
-def run_python(tmp_path: Path) -> Run:
+def run_python(forks: Forks, tmp_path: Path) -> Run:
     """Runs `python ARGUMENTS...` as a real process in an empty folder."""
 
     def run(*arguments: str | Path, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False)
+        return forks.run(arguments, tmp_path, timeout)
 
     return run

@@ -26,17 +26,17 @@ from speechmlp.models import SpeechClassifier
 from speechmlp.packing import open_packed
 from speechmlp.portable import FoldedSpectrum, compare, odd_waveforms
 from tests.conftest import Run
+from tests.forks import Forks
 
 COMMAND = ["-m", "speechmlp.export"]
 
 
 @pytest.fixture(scope="module")
-def files(spoken_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def files(spoken_checkpoint: Path, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same model in every format, written by the command."""
     folder = tmp_path_factory.mktemp("exported")
     for kind in FORMATS:
-        command = [sys.executable, *COMMAND, "--checkpoint", str(spoken_checkpoint), "--format", kind]
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        result = forks.run([*COMMAND, "--checkpoint", spoken_checkpoint, "--format", kind], folder)
         assert (result.returncode, result.stderr) == (0, "")
         assert f"Wrote letters{FORMATS[kind].suffix}: " in result.stdout
         assert "Against PyTorch on " in result.stdout
