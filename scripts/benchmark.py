@@ -46,6 +46,13 @@ PARTS: dict[str, tuple[str, list[str]]] = {
         + [f"scripts/benchmark_sweep.py {MANY} training.epochs=40 device=cuda --jobs 1 4 --rounds 1"],
     ),
     "sweep": ("Many small models", [f"scripts/benchmark_sweep.py {MANY} training.epochs=5 device=cpu --rounds 2"]),
+    "beside": (
+        "Beside other programs",
+        [
+            "scripts/benchmark_beside.py --config configs/seed.yaml --rounds 2 training.epochs=10",
+            f"scripts/benchmark_beside.py --config {BEST} --rounds 2 training.epochs=2",
+        ],
+    ),
     "preparation": ("Preparation", ["scripts/benchmark_decoding.py", "scripts/benchmark_data.py"]),
     "start": ("Start and memory", ["scripts/benchmark_start.py --rounds 3"]),
     "latency": ("One clip", ["scripts/benchmark_export.py"]),

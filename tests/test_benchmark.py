@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import scripts.benchmark
 from scripts.benchmark import PARTS, _benchmark, _parser
+from scripts.benchmark_beside import epochs_beside
 from scripts.plan_cluster import operations
 
+from speechmlp.errors import UserError
 from tests.conftest import ROOT, Run
 
 
@@ -42,6 +44,15 @@ def test_many_models_are_measured_in_processes_and_together(tone_corpus: Path, r
     for row in rows:
         assert float(row[3]) == pytest.approx(2 * 3 / float(row[1]), abs=0.1)
     assert rows[0][4] == "1.00 × |"
+
+
+def test_training_is_measured_beside_other_programs(tone_corpus: Path) -> None:
+    corpus = f"corpus.manifest={json.dumps(str(tone_corpus))}"
+    small = ["--config", str(ROOT / "configs" / "seed.yaml"), corpus, "training.epochs=1", "model.hidden=[4]"]
+    for beside in ("a busy program", "another training"):
+        assert 0 < epochs_beside(small, beside, "1000") < 60
+    with pytest.raises(UserError, match=r"^absent.yaml: no such config file"):
+        epochs_beside(["--config", "absent.yaml"], "another training", None)
 
 
 def test_operations_of_the_textbook_example_are_those_on_paper() -> None:
