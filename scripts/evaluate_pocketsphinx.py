@@ -37,7 +37,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     try:
         import pocketsphinx
     except ImportError as error:
-        raise UserError("this needs PocketSphinx: python -m pip install 'speechmlp[align]'") from error
+        raise UserError("this needs PocketSphinx: python -m pip install 'pocketsphinx<5.1'") from error
     packed = open_packed(CorpusConfig(manifest=arguments.manifest, on_error=arguments.on_error))
     letters = SpokenLetters(packed, arguments.split)
     with tempfile.TemporaryDirectory() as folder:

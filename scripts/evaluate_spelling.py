@@ -112,7 +112,7 @@ def _pocketsphinx(
     try:
         import pocketsphinx
     except ImportError as error:
-        raise UserError("this needs PocketSphinx: python -m pip install 'speechmlp[align]'") from error
+        raise UserError("this needs PocketSphinx: python -m pip install 'pocketsphinx<5.1'") from error
     dictionary, grammar = folder / "letters.dic", folder / "loop.gram"
     dictionary.write_text(_letters_of(source), encoding="ascii")
     loop = f"#JSGF V1.0;\ngrammar letters;\npublic <letters> = ({' | '.join(LETTERS)})+;\n"

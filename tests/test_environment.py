@@ -1,20 +1,30 @@
 import json
 import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torchaudio
 
 from speechmlp import environment
-from speechmlp.errors import UserError
 from tests.conftest import ROOT, Run
 
 
 def test_the_installed_pair_is_accepted_and_described() -> None:
-    environment.require_torch()
+    assert environment.import_torchaudio() is torchaudio
     description = environment.describe_environment()
-    assert str(description["torch"]).startswith("2.11.")
-    assert str(description["torchaudio"]).startswith("2.11.")
+    assert description["torch"] == version("torch")
+    assert description["torchaudio"] == version("torchaudio")
     json.dumps(description)
+
+
+def test_the_recommended_pair_is_in_the_lock() -> None:
+    lock = (ROOT / "requirements.lock").read_text().splitlines()
+    assert f"torch=={environment.TESTED_TORCH}" in lock
+    assert f"torchaudio=={environment.TESTED_TORCHAUDIO}" in lock
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep memory in their own way")
@@ -36,39 +46,145 @@ def test_freed_memory_is_kept(run_python: Run) -> None:
     assert int(result.stdout) < 0.01 * pages
 
 
-def fake_distribution(folder: Path, name: str, version: str, code: str = "") -> None:
-    """A real installed package, as far as Python can tell: importable, with metadata."""
+def failing_package(folder: Path, name: str, code: str) -> Path:
+    """A package whose import runs the code; returns the folder to put on the path."""
     (folder / name).mkdir(parents=True)
     (folder / name / "__init__.py").write_text(code)
-    metadata = folder / f"{name}-{version}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return folder
+
+
+def run_with(site: Path, program: str, run_python: Run) -> "subprocess.CompletedProcess[str]":
+    return run_python("-c", f"import sys; sys.path.insert(0, {str(site)!r}); {program}")
+
+
+COMMAND = "from speechmlp.{0} import main; sys.exit(main({1!r}))"
 
 
 @pytest.mark.parametrize(
-    ("version", "code", "reason"),
+    ("code", "reason"),
     [
-        ("2.10.0", "", "torchaudio 2.10.0 do not match"),
-        ("2.11.0", "raise OSError('libcudart.so.13: cannot open shared object file')", "libcudart.so.13"),
-        ("2.11.0", "raise RuntimeError('PyTorch has version 2.15\\nand torchaudio not')", "PyTorch has version 2.15"),
+        ("raise OSError('libfoo.so.13: cannot open shared object file')", "cannot be imported together (libfoo.so.13"),
+        ("raise OSError('x.so: undefined symbol: torch_x')", "torch is too old for this torchaudio (x.so: undefined"),
+        ("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise ImportError('y') from e", "(division by zero)"),
     ],
 )
-def test_a_pair_that_does_not_match_ends_in_one_line(
-    tmp_path: Path, run_python: Run, version: str, code: str, reason: str
-) -> None:
-    fake_distribution(tmp_path / "site", "torchaudio", version, code)
-    program = (
-        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); "
-        f"from speechmlp.train import main; sys.exit(main(['--config', {str(ROOT / 'configs' / 'seed.yaml')!r}]))"
-    )
-    result = run_python("-c", program)
+def test_a_pair_that_does_not_fit_ends_in_one_line(tmp_path: Path, run_python: Run, code: str, reason: str) -> None:
+    site = failing_package(tmp_path / "site", "torchaudio", code)
+    result = run_with(site, COMMAND.format("train", ["--config", str(ROOT / "configs" / "seed.yaml")]), run_python)
     assert result.returncode == 2
     assert reason in result.stderr
-    assert "python -m pip install torch==2.11.* torchaudio==2.11.*" in result.stderr
+    assert f"; run: {environment.repair_command()}" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_missing_torch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "_installed", lambda package: None)
-    with pytest.raises(UserError, match="torch missing and torchaudio missing"):
-        environment.require_torch()
+def test_the_cause_is_kept(tmp_path: Path, run_python: Run) -> None:
+    site = failing_package(tmp_path / "site", "torchaudio", "raise OSError('libfoo.so')")
+    program = "from speechmlp.environment import import_torchaudio; import_torchaudio()"
+    result = run_with(site, program, run_python)
+    assert "OSError: libfoo.so" in result.stderr
+    assert "The above exception was the direct cause" in result.stderr
+
+
+@pytest.mark.parametrize("package", ["torch", "torchaudio"])
+def test_a_missing_package_is_reported(tmp_path: Path, run_python: Run, package: str) -> None:
+    program = (
+        "from importlib.metadata import PackageNotFoundError; from speechmlp import environment\n"
+        "found = environment.version\n"
+        "def version(name):\n"
+        f"    if name == {package!r}: raise PackageNotFoundError(name)\n"
+        "    return found(name)\n"
+        f"environment.version = version; sys.modules[{package!r}] = None\n"
+        + COMMAND.format("train", ["--config", str(ROOT / "configs" / "seed.yaml")])
+    )
+    result = run_python("-c", "import sys\n" + program)
+    assert result.returncode == 2, result.stderr
+    assert f"error: {package} is not installed" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+BROKEN = "raise OSError('torchaudio is broken here')"
+
+
+def test_what_needs_no_torchaudio_works_without_it(tmp_path: Path, run_python: Run, tone_corpus: Path) -> None:
+    site = failing_package(tmp_path / "site", "torchaudio", BROKEN)
+    seed = str(ROOT / "configs" / "seed.yaml")
+    for arguments, status, said in (
+        (["--help"], 0, "usage:"),
+        (["--config", seed, "training.epoch=3"], 2, "training.epochs"),
+    ):
+        result = run_with(site, COMMAND.format("train", arguments), run_python)
+        assert result.returncode == status, result.stderr
+        assert said in result.stdout + result.stderr
+    manifest = f"from speechmlp.manifest import read_manifest; print(len(read_manifest({str(tone_corpus)!r})))"
+    result = run_with(site, manifest, run_python)
+    assert result.stdout == "156\n", result.stderr
+
+
+def test_the_audit_needs_torchaudio_for_resampling_only(tmp_path: Path, run_python: Run, tone_corpus: Path) -> None:
+    """Speakers s0, s2, s4 were recorded at 16 kHz, the others at 22.05 kHz."""
+    site = failing_package(tmp_path / "site", "torchaudio", BROKEN)
+    lines = tone_corpus.read_text().splitlines(keepends=True)
+    (tone_corpus.parent / "wide.tsv").write_text(
+        "".join(line for line in lines if not line.startswith(("s1", "s3", "s5")))
+    )
+    audit = "import sys; sys.argv = ['audit']; from speechmlp.audit import main; sys.exit(main({0!r}))"
+    wide = ["--manifest", str(tone_corpus.parent / "wide.tsv"), "--text"]
+    result = run_with(site, audit.format(wide), run_python)
+    assert "78 utterances" in result.stdout, result.stderr
+    assert "torchaudio" not in result.stdout + result.stderr
+    result = run_with(site, audit.format(["--manifest", str(tone_corpus), "--text"]), run_python)
+    assert result.returncode == 2
+    assert "torchaudio is broken here" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def install(python: Path, *packages: str) -> None:
+    """Installs by uv, which no setting of pip limits to other versions; skips where that is impossible."""
+    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), *packages]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        pytest.skip(f"no package index has {packages}: {result.stderr[:300]}")
+
+
+def install_cpu_build(python: Path) -> None:
+    """Installs a CPU build of PyTorch: one that pip is told of, or that of PyTorch's index; skips without either."""
+    command = [str(python), "-m", "pip", "install", "--quiet", "torch==2.13.0+cpu"]
+    for more in ([], ["--index-url", "https://download.pytorch.org/whl/cpu", "--retries", "1"]):
+        if not subprocess.run([*command, *more], capture_output=True, check=False).returncode:
+            return
+    pytest.skip("no package index has torch 2.13.0+cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("torch", "torchaudio", "installer", "reason"),
+    [
+        ("2.12.1", "2.11.1", "pip", "torch is too old for this torchaudio (/"),
+        ("cpu", "2.11.1", "pip", "torch is a CPU build, torchaudio a CUDA build (lib"),
+        ("2.15.0", "2.11.0", "uv", "they were built for different versions of CUDA (Detected that PyTorch"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux" or sys.version_info >= (3, 14), reason="no such builds elsewhere")
+def test_a_broken_pair_is_repaired_by_the_command_that_the_message_prints(
+    tmp_path: Path, torch: str, torchaudio: str, installer: str, reason: str
+) -> None:
+    make = [sys.executable, "-m", "venv"] if installer == "pip" else [sys.executable, "-m", "uv", "venv", "--quiet"]
+    subprocess.run([*make, tmp_path / "environment"], check=True)
+    python = tmp_path / "environment" / "bin" / "python"
+    if torch == "cpu":
+        install_cpu_build(python)
+    else:
+        install(python, f"torch=={torch}")
+    install(python, f"torchaudio=={torchaudio}")
+    program = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); from speechmlp.environment import *; "
+    check = [str(python), "-c", program + "import_torchaudio(); print('fits')"]
+    broken = subprocess.run(check, capture_output=True, text=True, check=False)
+    message = broken.stderr.splitlines()[-1]
+    assert message.startswith("speechmlp.errors.InstallationError: torch 2."), broken.stderr
+    assert reason in message
+    command = shlex.split(message.partition("; run: ")[2])
+    if command[0] == "uv":
+        command[:1] = [sys.executable, "-m", "uv"]
+    repair = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert repair.returncode == 0, repair.stderr
+    assert subprocess.run(check, capture_output=True, text=True, check=False).stdout == "fits\n"

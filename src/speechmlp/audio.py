@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-import torchaudio
 from torch import Tensor
 
+from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError
 from speechmlp.resampling import resample
 
@@ -126,6 +126,7 @@ def _span(path: Path, start: float | None, end: float | None, rate: int, frames:
 
 
 def _load_with_ffmpeg(path: Path, start: float | None, end: float | None) -> tuple[Tensor, int]:
+    torchaudio = import_torchaudio()
     try:
         waveform, rate = torchaudio.load(path)
     except Exception as error:  # torchcodec fails with ImportError, OSError or RuntimeError by what is missing

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechmlp.environment import require_torch
+from speechmlp.environment import import_torch
 from speechmlp.errors import run_command
 
 PAGE = "index.html"
@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    require_torch()
+    import_torch()
     from speechmlp.audit_page import render_audit
     from speechmlp.corpora.files import new_corpus
     from speechmlp.corpus_audit import audit_corpus

@@ -8,11 +8,11 @@ Dimension key: `N` utterances, `T` samples (16000).
 from collections.abc import Callable
 
 import torch
-import torchaudio
 from torch import Tensor
 from torch.nn import functional as F
 
 from speechmlp.audio import SAMPLE_RATE
+from speechmlp.environment import import_torchaudio
 from speechmlp.listening import parse_condition
 
 TELEPHONE_RATE = 8000
@@ -24,11 +24,12 @@ BABBLE_VOICES = 6
 
 def telephone(waveforms: Tensor) -> Tensor:
     """Returns waveforms [N, T] after 8 kHz sampling and a band of 300 to 3400 Hz, Butterworth edges of order 4."""
-    narrow: Tensor = torchaudio.functional.resample(waveforms, SAMPLE_RATE, TELEPHONE_RATE)
+    functional = import_torchaudio().functional
+    narrow: Tensor = functional.resample(waveforms, SAMPLE_RATE, TELEPHONE_RATE)
     for quality in (0.5412, 1.3066):  # of the two second-order sections of a Butterworth of order 4
-        narrow = torchaudio.functional.highpass_biquad(narrow, TELEPHONE_RATE, TELEPHONE_BAND[0], quality)
-        narrow = torchaudio.functional.lowpass_biquad(narrow, TELEPHONE_RATE, TELEPHONE_BAND[1], quality)
-    wide: Tensor = torchaudio.functional.resample(narrow, TELEPHONE_RATE, SAMPLE_RATE)
+        narrow = functional.highpass_biquad(narrow, TELEPHONE_RATE, TELEPHONE_BAND[0], quality)
+        narrow = functional.lowpass_biquad(narrow, TELEPHONE_RATE, TELEPHONE_BAND[1], quality)
+    wide: Tensor = functional.resample(narrow, TELEPHONE_RATE, SAMPLE_RATE)
     return wide
 
 
@@ -73,7 +74,7 @@ def reverberate(waveforms: Tensor, milliseconds: int) -> Tensor:
     tail = tail * 10 ** (-3 * time / (milliseconds / 1000)) * (time >= 0.005)
     response = tail / tail.square().sum().sqrt()
     response[0] = 1.0
-    wet: Tensor = torchaudio.functional.fftconvolve(waveforms, response.expand(count, -1))
+    wet: Tensor = import_torchaudio().functional.fftconvolve(waveforms, response.expand(count, -1))
     return wet[:, :samples]
 
 

@@ -2,12 +2,18 @@
 
 import ctypes
 import platform
+import re
+import shlex
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from types import ModuleType
 
-from speechmlp.errors import UserError
+from speechmlp.errors import InstallationError
 
-TORCH_PAIR = "torch==2.11.* torchaudio==2.11.*"
+TESTED_TORCH, TESTED_TORCHAUDIO = "2.14.1", "2.11.1"
+"""The pair in requirements.lock; a test compares them, and `scripts/lock` writes both."""
 RECORDED_PACKAGES = ("speechmlp", "torch", "torchaudio", "numpy", "soundfile", "pydantic", "PyYAML")
 
 
@@ -18,30 +24,74 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def require_torch() -> None:
-    """Makes sure that torch and torchaudio import and belong together.
+def repair_command() -> str:
+    """Returns the command that installs the tested pair over any other one.
 
-    torchaudio is compiled against one torch release (and one CUDA build of it); beside another it fails with an
-    ImportError, OSError or RuntimeError from deep inside, so everything its import can raise is caught here.
+    `===` compares whole version strings: `==2.14.1` would accept a CPU build, 2.14.1+cpu, and keep it.
+    """
+    python = shlex.quote(sys.executable or "python")
+    installer = f"{python} -m pip install" if find_spec("pip") else f"uv pip install --python {python}"
+    return f"{installer} torch==={TESTED_TORCH} torchaudio==={TESTED_TORCHAUDIO}"
+
+
+def _cause(error: BaseException) -> str:
+    """Returns the first line of the error from which the others followed."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:160]
+
+
+def import_torch() -> ModuleType:
+    """Returns the module torch.
 
     Raises:
-        UserError: with the versions found and the pair to install.
+        InstallationError: it is missing or cannot be imported, with the command that repairs it.
     """
-    torch_version, torchaudio_version = _installed("torch"), _installed("torchaudio")
-    found = f"torch {torch_version or 'missing'} and torchaudio {torchaudio_version or 'missing'}"
-    cure = f"install the matching pair: python -m pip install {TORCH_PAIR}"
-
-    def release(text: str | None) -> list[str]:
-        return (text or "").split("+")[0].split(".")[:2]
-
-    if torch_version is None or torchaudio_version is None or release(torch_version) != release(torchaudio_version):
-        raise UserError(f"{found} do not match; {cure}")
     try:
-        import torch  # noqa: F401
-        import torchaudio  # noqa: F401
+        return import_module("torch")
+    except Exception as error:  # OSError for a library that is missing, ImportError, RuntimeError, AttributeError
+        problem = f"torch {_installed('torch') or 'is missing'} cannot be imported ({_cause(error)})"
+        if _installed("torch") is None:
+            problem = "torch is not installed"
+        raise InstallationError(f"{problem}; run: {repair_command()}") from error
+
+
+def import_torchaudio() -> ModuleType:
+    """Returns the module torchaudio.
+
+    torchaudio is compiled against PyTorch's libraries. Its metadata admit releases of PyTorch that it cannot be loaded
+    with, and so do version numbers, so that only the import tells whether the two fit.
+
+    Raises:
+        InstallationError: the two cannot be imported together; the message says why, and which command repairs it.
+    """
+    torch = import_torch()
+    try:
+        return import_module("torchaudio")
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{found} cannot be imported together ({reason[0][:160]}); {cure}") from error
+        raise InstallationError(f"{_mismatch(torch, error)} ({_cause(error)}); run: {repair_command()}") from error
+
+
+def _mismatch(torch: ModuleType, error: Exception) -> str:
+    """Returns what is wrong with an installed pair whose second half raised an error."""
+    torchaudio_version = _installed("torchaudio")
+    if torchaudio_version is None:
+        return "torchaudio is not installed"
+    pair = f"torch {torch.__version__} and torchaudio {torchaudio_version}"
+    chain = []
+    link: BaseException | None = error
+    while link is not None:
+        chain.append(str(link))
+        link = link.__cause__ or link.__context__
+    text = "\n".join(chain)
+    if torch.version.cuda is None and re.search(r"libc10_cuda|libtorch_cuda|libcudart", text):
+        return f"{pair} do not fit: torch is a CPU build, torchaudio a CUDA build"
+    if "different CUDA" in text or "libcudart" in text:
+        return f"{pair} do not fit: they were built for different versions of CUDA"
+    if "undefined symbol" in text or "Symbol not found" in text:
+        return f"{pair} do not fit: torch is too old for this torchaudio"
+    return f"{pair} cannot be imported together"
 
 
 def keep_freed_memory() -> bool:

@@ -14,6 +14,13 @@ class UserError(Exception):
         self.problems = problems
 
 
+class InstallationError(Exception):
+    """The installed packages do not work together: one line that says why, and which command repairs it.
+
+    It is not a `UserError`, so that code which reports one broken recording and goes on does not catch it.
+    """
+
+
 MAX_PROBLEMS_SHOWN = 1000
 
 
@@ -35,6 +42,9 @@ def run_command(
             print(f"error: {' '.join(problem.split())}", file=sys.stderr)
         if (more := len(error.problems) - MAX_PROBLEMS_SHOWN) > 0:
             print(f"error: and {more} more problems of this kind", file=sys.stderr)
+        return 2
+    except InstallationError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

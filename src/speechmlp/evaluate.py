@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmlp.environment import require_torch
+from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError, run_command
 from speechmlp.listening import SWEEPS, parse_condition
 
@@ -77,7 +77,7 @@ def _some_of_each(labels: "Tensor", right: "Tensor") -> "Tensor":
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     parse_condition(arguments.condition)
-    require_torch()
+    import_torchaudio()
     import torch
     from tqdm import tqdm
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechmlp.environment import require_torch
+from speechmlp.environment import import_torch
 from speechmlp.errors import run_command
 
 KINDS = ("onnx", "torchscript", "int8")
@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    require_torch()
+    import_torch()
     from speechmlp.export_formats import FORMATS, export
     from speechmlp.recognizer import WEIGHTS, load_recognizer
     from speechmlp.runlog import model_name

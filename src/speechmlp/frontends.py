@@ -6,12 +6,12 @@ Dimension key: `B` batch, `T` samples (16000), `C` channels or bands, `F` frames
 import math
 
 import torch
-import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.config import AlignedConfig, LogMelConfig, MFCCConfig
+from speechmlp.environment import import_torchaudio
 
 
 class Raw(nn.Module):
@@ -124,7 +124,8 @@ class MFCC(LogMel):
         """
         super().__init__(config)
         self.shape = (config.n_mfcc, self.spectrum.num_frames)
-        transform = torchaudio.functional.create_dct(config.n_mfcc, config.n_mels, norm="ortho")  # [n_mels, n_mfcc]
+        create_dct = import_torchaudio().functional.create_dct
+        transform = create_dct(config.n_mfcc, config.n_mels, norm="ortho")  # [n_mels, n_mfcc]
         self.register_buffer("transform", transform.T.contiguous(), persistent=False)
 
     def of_log(self, log_mel: Tensor) -> Tensor:

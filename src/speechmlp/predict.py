@@ -11,7 +11,7 @@ from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmlp.environment import require_torch
+from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError, run_command
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _answer_microphone(
 
 def _predict(arguments: argparse.Namespace) -> int:
     _check(arguments)
-    require_torch()
+    import_torchaudio()
     from speechmlp.answers import Answers
     from speechmlp.recognizer import Recognizer, load_recognizer
     from speechmlp.segments import load_scorer

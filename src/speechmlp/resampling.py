@@ -9,9 +9,10 @@ from fractions import Fraction
 from functools import lru_cache
 
 import torch
-import torchaudio
 from torch import Tensor
 from torch.nn import functional as F
+
+from speechmlp.environment import import_torchaudio
 
 PHASES = 128
 """Samples that one row of products makes, at least: short rows would leave a processor waiting."""
@@ -42,7 +43,7 @@ class Resampler:
             before: rate of what comes, in any unit.
             after: rate of what leaves, in the same unit; not the same.
         """
-        transform = torchaudio.transforms.Resample(before, after)
+        transform = import_torchaudio().transforms.Resample(before, after)
         common = math.gcd(before, after)
         before, after = before // common, after // common
         phases = transform.kernel[:, 0]  # [after, K]

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmlp.environment import require_torch
+from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError, run_command
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _run(server: "uvicorn.Server", listening: socket.socket) -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     with _listen(arguments.host, arguments.port) as listening:  # what is in the way is told before the work
-        require_torch()
+        import_torchaudio()
         try:
             import starlette  # noqa: F401
             import uvicorn

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from speechmlp.config_file import load_config, require_together
-from speechmlp.environment import keep_freed_memory, require_torch
+from speechmlp.environment import import_torchaudio, keep_freed_memory
 from speechmlp.errors import UserError, run_command
 
 
@@ -46,7 +46,7 @@ def _train(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides) if arguments.config else None
     if arguments.go_on and config is None:
         raise UserError("--continue: goes with --config and output.name; --resume goes on by itself")
-    require_torch()
+    import_torchaudio()
     keep_freed_memory()
     from speechmlp.distributed import join_processes
     from speechmlp.interruption import Interruption
@@ -81,7 +81,7 @@ def _train_each(arguments: argparse.Namespace) -> int:
     names = [config.output.name for config in configs]
     if None in names or len(set(names)) < len(names):
         raise UserError("--each: expected an output.name=NAME of its own in every one")
-    require_torch()
+    import_torchaudio()
     keep_freed_memory()
     from speechmlp.distributed import join_processes
     from speechmlp.interruption import Interruption

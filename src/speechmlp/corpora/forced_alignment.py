@@ -55,7 +55,10 @@ def require_pocketsphinx() -> None:
     try:
         import pocketsphinx  # noqa: F401
     except ImportError as error:
-        raise UserError("cutting letters needs PocketSphinx: python -m pip install 'speechmlp[align]'") from error
+        raise UserError(
+            "cutting letters needs PocketSphinx: python -m pip install 'pocketsphinx<5.1' (it needs a C compiler on "
+            "Python 3.14 and on Linux on ARM)"
+        ) from error
 
 
 def _start_worker(dictionary: str) -> None:
