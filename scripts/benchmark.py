@@ -26,7 +26,6 @@ Written by `scripts/benchmark.py`; each part says by which command, on which mac
 BEST = "configs/letters.yaml"
 ON_A_GPU = "--utterances 6238 --rounds 5 --without WAV device=cuda corpus.manifest=data/synthetic/manifest.tsv"
 """As many utterances as ISOLET's training speakers."""
-MANY = "corpus.manifest=data/synthetic/manifest.tsv"
 PARTS: dict[str, tuple[str, list[str]]] = {
     "training": (
         "Training",
@@ -42,10 +41,8 @@ PARTS: dict[str, tuple[str, list[str]]] = {
             f"scripts/benchmark_training.py --config {config} {ON_A_GPU} training.batch_size={size}"
             for config in ("configs/seed.yaml", BEST)
             for size in (64, 512)
-        ]
-        + [f"scripts/benchmark_sweep.py {MANY} training.epochs=40 device=cuda --jobs 1 4 --rounds 1"],
+        ],
     ),
-    "sweep": ("Many small models", [f"scripts/benchmark_sweep.py {MANY} training.epochs=5 device=cpu --rounds 2"]),
     "beside": (
         "Beside other programs",
         [

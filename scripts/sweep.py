@@ -26,14 +26,6 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=int, metavar="N", default=jobs, help="at a time; a GPU or core each by default (%(default)s)"
     )
     parser.add_argument(
-        "--stack",
-        type=int,
-        metavar="N",
-        default=1,
-        help="up to so many models learn together in one process, where they differ in seeds, rates and the like; "
-        "meant for small ones on a GPU (%(default)s)",
-    )
-    parser.add_argument(
         "--set",
         dest="axes",
         action="append",
@@ -56,8 +48,8 @@ def combinations(axes: list[str]) -> list[tuple[str, ...]]:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    if min(arguments.seeds, arguments.jobs, arguments.stack) < 1:
-        raise UserError("--seeds, --jobs and --stack: expected 1 or more")
+    if min(arguments.seeds, arguments.jobs) < 1:
+        raise UserError("--seeds and --jobs: expected 1 or more")
     jobs = []
     for overrides in combinations(arguments.axes):
         load_config(arguments.config, overrides)  # mistakes end the sweep before it begins
@@ -65,7 +57,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         for seed in range(arguments.seeds):
             run = Path("runs") / arguments.name / f"{name.replace('=', '-')}-seed{seed}"
             jobs.append(Job(arguments.config, (*overrides, f"training.seed={seed}"), run))
-    finish_all(jobs, arguments.jobs, arguments.stack)
+    finish_all(jobs, arguments.jobs)
     print(f"{len(jobs)} runs in runs/{arguments.name}; compare them: scripts/compare_runs.py runs/{arguments.name}/*")
     return 0
 

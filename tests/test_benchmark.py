@@ -32,20 +32,6 @@ def test_training_is_measured_beside_a_limit_and_files(tone_corpus: Path, run_py
     assert "WAV" not in fewer.stdout
 
 
-@pytest.mark.slow
-def test_many_models_are_measured_in_processes_and_together(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
-    command = [ROOT / "scripts" / "benchmark_sweep.py", "--config", ROOT / "configs" / "seed.yaml"]
-    sizes = ["--models", "2", "--jobs", "1", "--stacks", "2", "--rounds", "1"]
-    corpus = [f"corpus.manifest={json.dumps(str(tone_corpus))}", "device=cpu", "training.epochs=3"]
-    result = run_python(*command, *sizes, *corpus)
-    assert result.returncode == 0, result.stderr
-    rows = [line.split(" | ") for line in result.stdout.splitlines() if " × |" in line]
-    assert [row[0] for row in rows] == ["| a process each, 1 at a time", "| one process, 2 models together"]
-    for row in rows:
-        assert float(row[3]) == pytest.approx(2 * 3 / float(row[1]), abs=0.1)
-    assert rows[0][4] == "1.00 × |"
-
-
 def test_training_is_measured_beside_other_programs(tone_corpus: Path) -> None:
     corpus = f"corpus.manifest={json.dumps(str(tone_corpus))}"
     small = ["--config", str(ROOT / "configs" / "seed.yaml"), corpus, "training.epochs=1", "model.hidden=[4]"]

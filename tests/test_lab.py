@@ -80,6 +80,22 @@ def test_mistakes_end_a_sweep_before_it_begins(run_python: Run, tmp_path: Path) 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_that_diverges_leaves_the_others_to_their_end(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(
+        f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\n"
+        "front_end: {kind: log_mel, hop_length: 1600}\nmodel: {hidden: [4]}\ntraining: {epochs: 1}\ndevice: cpu\n"
+    )
+    sweep = [ROOT / "scripts" / "sweep.py", "--config", "small.yaml", "--name", "rates", "--seeds", "1", "--jobs", "2"]
+    done = run_python(*sweep, "--set", "training.optimizer.lr=1e38,0.01")
+    assert done.returncode == 2
+    problem, utterances = done.stderr.splitlines()
+    assert problem.startswith("error: training.optimizer.lr-1e38-seed0: epoch 1, step ")
+    assert "there is no checkpoint yet" in problem
+    assert utterances.startswith("error: training.optimizer.lr-1e38-seed0: its utterances: ")
+    runs = tmp_path / "runs" / "rates"
+    assert [run.name for run in runs.iterdir() if (run / "best.pt").exists()] == ["training.optimizer.lr-0.01-seed0"]
+
+
 def test_gpus_are_those_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8932f937")
     assert visible_gpus() == ["2", "GPU-8932f937"]

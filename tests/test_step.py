@@ -15,9 +15,7 @@ from speechmlp.config_file import load_config
 from speechmlp.dataset import Batch
 from speechmlp.engine import ALONE, Learner
 from speechmlp.models import SpeechClassifier
-from speechmlp.stack import StackedStep, StackWatch
 from speechmlp.step import TrainingStep, Update
-from speechmlp.training_loop import Wanted
 from tests.conftest import ROOT
 
 META = torch.device("meta")
@@ -48,14 +46,6 @@ def test_no_step_needs_a_value(path: Path) -> None:
     step = TrainingStep(Learner(learnt.model, config.training, None), learnt, True, ALONE)
     for number in range(2):
         assert step(BATCH, 32, 0.1, number).shape == ()
-
-
-@pytest.mark.parametrize(("path", "more"), [("seed", []), ("an4_log_mel", []), ("an4_log_mel", [*DRAWS, SOUNDS])])
-def test_no_step_of_many_needs_a_value(path: str, more: list[str]) -> None:
-    config = load_config(ROOT / "configs" / f"{path}.yaml", more)
-    step = StackedStep([update(config) for _ in range(4)], range(4), StackWatch(4, META), config.training, None)
-    for number in range(2):
-        assert step(BATCH, [Wanted(NUMBERS, 0.1, number)] * 4).shape == (4,)
 
 
 def test_a_step_that_needs_one_is_noticed() -> None:

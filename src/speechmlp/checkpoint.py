@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor, nn
+from torch import Tensor
 
 from speechmlp import __version__
 from speechmlp.audio import NUM_SAMPLES
@@ -51,15 +51,6 @@ class Checkpoint:
     reject_below: float = 0.0
 
 
-def own_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Returns a model's state; what lies in a stack with other models' is copied, because files hold whole stacks."""
-    state: dict[str, Tensor] = model.state_dict()
-    return {
-        name: tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
-        for name, tensor in state.items()
-    }
-
-
 def save_checkpoint(
     path: Path,
     config: Config,
@@ -87,7 +78,7 @@ def save_checkpoint(
         "format": FORMAT,
         "speechmlp": __version__,
         "config": config.model_dump(mode="json"),
-        "model": own_weights(model),
+        "model": model.state_dict(),
         "training": training,
         "history": [record.to_json() for record in history],
         "temperature": temperature,

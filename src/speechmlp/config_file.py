@@ -272,32 +272,3 @@ def require_same_settings(wanted: Config, found: Config, run: Path) -> None:
                 f"{run}: was begun with {key}: {theirs.get(key)}, and {ours.get(key)} is asked for; move it away to "
                 "train it anew, or change it and go on with python -m speechmlp.train --resume"
             )
-
-
-TOGETHER = ("seed", "optimizer", "schedule", "epochs", "stop_at_loss", "patience", "keep", "ema", "clip_grad_norm")
-"""Keys of the training section in which runs that learn together may differ."""
-
-
-def shared_settings(config: Config) -> dict[str, Any]:
-    """Returns what runs that learn together have in common: all but `output` and `TOGETHER`, by keys."""
-    settings = _settings(config.model_dump(mode="json", exclude={"output"}))
-    own = tuple(f"training.{key}" for key in TOGETHER)
-    return {key: value for key, value in settings.items() if not key.startswith(own)}
-
-
-def require_together(configs: Sequence[Config]) -> None:
-    """Makes sure that the models of several configurations can learn side by side in one process.
-
-    Raises:
-        UserError: they cannot: they have too little in common, or their front end learns too.
-    """
-    if configs[0].front_end.kind == "aligned":
-        raise UserError("front_end.kind: aligned ones learn with their model, one at a time; train without --each")
-    ours = shared_settings(configs[0])
-    for theirs in map(shared_settings, configs[1:]):
-        for key in sorted(ours.keys() | theirs.keys()):
-            if ours.get(key) != theirs.get(key):
-                raise UserError(
-                    f"--each: expected one {key} for all, found {ours.get(key)} and {theirs.get(key)}; what may differ "
-                    f"is output and, of training, {', '.join(TOGETHER)}"
-                )

@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from speechmlp.board import Board
-from speechmlp.checkpoint import Checkpoint, load_checkpoint, own_weights, save_checkpoint
+from speechmlp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from speechmlp.config import Config
 from speechmlp.distillation import Teachers, same_features
 from speechmlp.distributed import Processes
@@ -50,17 +50,13 @@ class TrainingRun:
         history: records of the epochs done.
     """
 
-    def __init__(
-        self, start: Start, name: str, processes: Processes = ALONE, beside: "TrainingRun | None" = None
-    ) -> None:
+    def __init__(self, start: Start, name: str, processes: Processes = ALONE) -> None:
         """Opens the corpora, builds the model or takes it from the checkpoint, and makes the folder of a new run.
 
         Args:
             start: where training starts.
             name: of a new run, where its configuration names none.
             processes: that learn together.
-            beside: another run in this process, whose configuration is the same but for `TOGETHER`: corpora, their
-                statistics and teachers are shared with it.
 
         Raises:
             UserError: something in the configuration, the corpora, the checkpoint or the folder is wrong.
@@ -70,22 +66,19 @@ class TrainingRun:
         self.device = select_device(config.device)
         if config.training.deterministic:
             make_deterministic(self.device)
-        self.corpora: Corpora = Corpora.open(config, self.device) if beside is None else beside.corpora
+        self.corpora = Corpora.open(config, self.device)
         torch.manual_seed(config.training.seed)
         self.model = processes.sharing_statistics(SpeechClassifier(config).to(self.device))
         self.optimizer = build_optimizer(config.training.optimizer, self.model.parameters())
-        if beside is not None:
-            self.model.normalizer.load_state_dict(beside.model.normalizer.state_dict())
-        elif start.last is None:
+        if start.last is None:
             fit_normalizer(self.model, self.corpora.corpus, processes)
-        self.teachers: Teachers | None = load_teachers(config, self.device) if beside is None else beside.teachers
+        self.teachers = load_teachers(config, self.device)
         self.board = Board() if config.output.tensorboard and processes.first else None
         self.average = copy.deepcopy(self.model).eval() if config.training.ema else None
         self.used = self.model if self.average is None else self.average
         self.history: list[EpochRecord] = []
         self.partial: PartialEpoch | None = None
         self._told: set[str] = set()
-        self._before_lines = ""
         self._lock = start.lock  # held until this process ends
         if start.run is None:
             self.run = processes.from_first(lambda: create_run(config, name))
@@ -149,11 +142,11 @@ class TrainingRun:
     def _warn(self, warning: str) -> None:
         kind = warning.rpartition(": ")[2]
         if kind not in self._told and self.processes.first:  # once, and not after every epoch
-            tqdm.write(f"warning: {self._before_lines}{warning}", file=sys.stderr)
+            tqdm.write(f"warning: {warning}", file=sys.stderr)
         self._told.add(kind)
 
     def _save_last(self, begun: PartialEpoch | None = None) -> None:
-        learnt = None if self.average is None else own_weights(self.model)
+        learnt = None if self.average is None else self.model.state_dict()
         state = {"optimizer": self.optimizer.state_dict(), "model": learnt, "partial": begun and vars(begun)}
         save_checkpoint(self.run / LAST, self.config, self.used, self.history, state)
 
@@ -189,10 +182,6 @@ class TrainingRun:
         # last.pt comes after best.pt: what it says is done is done, and a process killed before repeats the epoch.
         if record.best:
             save_checkpoint(self.run / BEST, self.config, self.used, self.history)
-        return self._write_rest(record)
-
-    def _write_rest(self, record: EpochRecord) -> list[str]:
-        """Writes all but a new best.pt."""
         lines = self._keep_best() if record.stop else []
         self._save_last()
         write_metrics(self.run, self.history)
@@ -204,13 +193,13 @@ class TrainingRun:
             self.board.epoch(record)
         lines = self._write(record)
         tqdm.write(
-            f"{self._before_lines}epoch {record.epoch}/{self.config.training.epochs}  "
+            f"epoch {record.epoch}/{self.config.training.epochs}  "
             f"train loss {record.train_loss:.4f}  valid loss {record.valid_loss:.4f}  "
             f"valid accuracy {100 * record.valid_accuracy:.2f}%"
             f"{'  best' if record.best and self.config.training.keep == 'best' else ''}"
         )
         for line in lines:
-            print(f"{self._before_lines}{line}", flush=True)
+            print(line, flush=True)
 
     def told(self, error: NonFiniteError) -> UserError:
         """Returns an error of the epoch that has begun, with what can be done about it."""
@@ -218,8 +207,7 @@ class TrainingRun:
         positions = batch_positions(self.corpora.sampler, self.config.training, len(self.history) + 1, error.step)
         good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
         names = ", ".join(self.corpora.ids_at(positions))
-        before = self._before_lines
-        return UserError(f"{before}{error}; {good}", f"{before}its utterances: {names}")
+        return UserError(f"{error}; {good}", f"its utterances: {names}")
 
     def finish(self, interruption: Interruption) -> int:
         """Trains until there is a reason to stop, or until it is interrupted; returns the exit status.
