@@ -4,7 +4,6 @@ Dimension key: `B` batch, `N` utterances.
 """
 
 import os
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -67,18 +66,16 @@ def fit_normalizer(model: SpeechClassifier, corpus: DeviceCorpus, processes: Pro
 
 
 @torch.inference_mode()
-def predict(
-    model: SpeechClassifier, corpus: DeviceCorpus, processes: Processes = ALONE, bar: bool = True
-) -> tuple[Tensor, Tensor]:
+def predict(model: SpeechClassifier, corpus: DeviceCorpus, processes: Processes = ALONE) -> tuple[Tensor, Tensor]:
     """Returns logits float32 [N, 26] and labels int64 [N] of every utterance, in the corpus's order.
 
-    Of several processes each predicts its share, and each gets all. The first one shows a progress bar, if any does.
+    Of several processes each predicts its share, and each gets all. The first one shows a progress bar.
     """
     model.eval()
     mine = processes.share(torch.arange(len(corpus)))
     batches, total = corpus.batches(EVALUATION_BATCH, mine), num_batches(len(mine), EVALUATION_BATCH)
     logits = [torch.empty(0, NUM_LETTERS, device=corpus.device)]
-    for batch in tqdm(batches, "predicting", total, leave=False, disable=None if bar and processes.first else True):
+    for batch in tqdm(batches, "predicting", total, leave=False, disable=None if processes.first else True):
         logits.append(model(batch.waveforms).float())
     return processes.whole(torch.cat(logits), len(corpus)).cpu(), corpus.labels.cpu()
 
@@ -103,34 +100,6 @@ def _mix(features: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tenso
     return mixed, share[:, None] * targets + (1 - share[:, None]) * targets[other]
 
 
-def lesson(features: Tensor, labels: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:
-    """Returns the features [B, C, F] to learn and the probabilities [B, 26] of each, of features and labels [B]."""
-    targets = _targets(labels, config.label_smoothing)
-    return _mix(features, targets, config.mixup) if config.mixup else (features, targets)
-
-
-def losses(
-    network: Callable[[Tensor], Tensor],
-    features: Tensor,
-    targets: Tensor,
-    config: TrainingConfig,
-    teachers: Teachers | None,
-) -> tuple[Tensor, Tensor]:
-    """Returns a network's loss to descend, and the labels' part of it, in nats.
-
-    Args:
-        network: from features [B, C, F] to logits [B, 26].
-        features: to learn.
-        targets: [B, 26], the probabilities to learn.
-        config: the training section.
-        teachers: trained models to learn from beside the labels.
-    """
-    with torch.autocast(features.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        logits = network(features)
-    loss = F.cross_entropy(logits.float(), targets)
-    return (loss if teachers is None else teachers.loss(logits.float(), features, loss)), loss
-
-
 class Learner(nn.Module):
     """What a step computes from a batch, as one module: that is what DistributedDataParallel takes."""
 
@@ -139,8 +108,13 @@ class Learner(nn.Module):
         self.model, self.config, self.teachers = model, config, teachers
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns the loss to descend, and the labels' part of it, in nats."""
+        """Returns the loss to minimise, and the labels' part of it, in nats."""
         features, front_end_loss = self.model.training_features(batch.waveforms)
-        features, targets = lesson(features, batch.labels, self.config)
-        sought, loss = losses(self.model.network, features, targets, self.config, self.teachers)
+        targets = _targets(batch.labels, self.config.label_smoothing)
+        if self.config.mixup:
+            features, targets = _mix(features, targets, self.config.mixup)
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            logits = self.model.network(features)
+        loss = F.cross_entropy(logits.float(), targets)
+        sought = loss if self.teachers is None else self.teachers.loss(logits.float(), features, loss)
         return sought + front_end_loss, loss

@@ -54,6 +54,37 @@ def kept_epoch(history: Sequence[EpochRecord], config: TrainingConfig) -> EpochR
     return max(history, key=lambda record: (record.valid_accuracy, -record.valid_loss), default=None)
 
 
+def next_record(
+    history: Sequence[EpochRecord],
+    config: TrainingConfig,
+    step: int,
+    lr: float,
+    train_loss: float,
+    valid_loss: float,
+    valid_accuracy: float,
+    seconds: float,
+) -> EpochRecord:
+    """Returns the record of the epoch after those in the history: whether it is the one to keep, and why to stop.
+
+    Args:
+        history: records of the epochs before.
+        config: the training section.
+        step: as in `EpochRecord`, and so are the others.
+        lr: of the epoch's last step.
+        train_loss: in nats.
+        valid_loss: in nats.
+        valid_accuracy: a share.
+        seconds: wall-clock time.
+    """
+    epoch, best = len(history) + 1, kept_epoch(history, config)
+    is_best = (
+        config.keep == "last" or best is None or (valid_accuracy, -valid_loss) > (best.valid_accuracy, -best.valid_loss)
+    )
+    best_epoch = epoch if is_best or best is None else best.epoch
+    stop = stop_reason(config, epoch, train_loss, best_epoch)
+    return EpochRecord(epoch, step, lr, train_loss, valid_loss, valid_accuracy, seconds, is_best, stop)
+
+
 def finished(history: list[EpochRecord], config: TrainingConfig) -> str | None:
     """Returns why training is over after the epochs done; None where it goes on."""
     best = kept_epoch(history, config)

@@ -19,7 +19,7 @@ from speechmlp.config import MLPConfig, OneCycleConfig
 from speechmlp.labels import NUM_LETTERS
 from speechmlp.manifest import UNKNOWN_SPEAKER
 from speechmlp.models import MLP
-from speechmlp.optim import lr_share
+from speechmlp.optim import lr_share, set_lr
 
 FOLDS = 5
 EPOCHS = 15
@@ -73,8 +73,7 @@ def _train(features: Tensor, labels: Tensor, seed: int) -> nn.Module:
         for step in range(steps):
             if step % batches == 0:
                 order = torch.randperm(len(labels), generator=generator)
-            for group in optimizer.param_groups:
-                group["lr"] = 3e-3 * lr_share(OneCycleConfig(), step, steps)
+            set_lr(optimizer, 3e-3 * lr_share(OneCycleConfig(), step, steps))
             chosen = order[(step % batches) * BATCH :][:BATCH]
             loss = F.cross_entropy(network(features[chosen].float()), labels[chosen], label_smoothing=0.1)
             optimizer.zero_grad(set_to_none=True)

@@ -16,6 +16,7 @@ from speechmlp.config import (
     MuonConfig,
     OneCycleConfig,
     SGDConfig,
+    TrainingConfig,
 )
 
 Schedule = ConstantConfig | CosineConfig | OneCycleConfig
@@ -250,3 +251,14 @@ def lr_share(schedule: Schedule, step: int, num_steps: int) -> float:
         share = (step + 1) / rise
         return share if isinstance(schedule, CosineConfig) else _half_cosine(schedule.initial, 1.0, share)
     return _half_cosine(1.0, schedule.final, (step - rise) / max(1, num_steps - 1 - rise))
+
+
+def scheduled_lr(config: TrainingConfig, step: int, num_steps: int) -> float:
+    """Returns the learning rate of a step.
+
+    Args:
+        config: the training section.
+        step: 0 to num_steps - 1.
+        num_steps: all optimizer steps of the run.
+    """
+    return config.optimizer.lr * lr_share(config.schedule, step, num_steps)

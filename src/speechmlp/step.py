@@ -17,7 +17,6 @@ from speechmlp.config import TrainingConfig
 from speechmlp.dataset import Batch
 from speechmlp.distributed import Processes
 from speechmlp.models import SpeechClassifier
-from speechmlp.optim import set_lr
 from speechmlp.watch import StepWatch
 
 
@@ -51,13 +50,9 @@ class Recorder:
         self._done: Counter[int] = Counter()  # steps by number of utterances
         self._recorded: dict[int, _Recorded] = {}
 
-    def __call__(self, batch: Batch, size: int) -> Tensor:
-        """Does a step and returns its loss.
-
-        Args:
-            batch: what it learns.
-            size: by which batches of different shapes are told apart.
-        """
+    def __call__(self, batch: Batch) -> Tensor:
+        """Does a step on a batch and returns its loss."""
+        size = len(batch.labels)
         recorded = self._recorded.get(size)
         if recorded is None and self._done[size] < self.WARM_UP:
             self._done[size] += 1
@@ -83,101 +78,49 @@ class Recorder:
         return _Recorded(graph, places, loss)
 
 
-class Update:
-    """What a step does to a model once it has gradients: clipping, the optimizer's update, and the average of weights.
-
-    Attributes:
-        model: what is learnt.
-    """
-
-    def __init__(
-        self,
-        model: SpeechClassifier,
-        average: SpeechClassifier | None,
-        config: TrainingConfig,
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        """Keeps references.
-
-        Args:
-            model: what is learnt.
-            average: the moving average of the model's weights; None without one.
-            config: the training section.
-            optimizer: of the model's parameters.
-        """
-        self.model, self._average, self._config, self._optimizer = model, average, config, optimizer
-        self._lr: float | None = None
-        # Of the model's weights that enters the average.
-        self._share = torch.zeros((), device=next(model.parameters()).device)
-
-    def set(self, lr: float, number: int) -> None:
-        """Prepares for a step: what changes from one to the next is written to where a graph reads it.
-
-        Args:
-            lr: learning rate.
-            number: of the step, 0 for a run's first.
-        """
-        if lr != self._lr:
-            self._lr = lr
-            set_lr(self._optimizer, lr)
-        if self._average is not None:  # faster at first, when there is little to remember
-            self._share.fill_(1 - min(self._config.ema, (1 + number) / (10 + number)))
-
-    def __call__(self) -> None:
-        """Changes the model by its gradients."""
-        if self._config.clip_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_grad_norm)
-        self._optimizer.step()
-        if self._average is not None:
-            self._move(self._average)
-
-    @torch.no_grad()
-    def _move(self, average: SpeechClassifier) -> None:
-        """Moves the average of weights towards the model's."""
-        kept: list[Tensor] = list(average.parameters())
-        learnt: list[Tensor] = list(self.model.parameters())
-        moves = torch._foreach_sub(learnt, kept)
-        torch._foreach_mul_(moves, self._share)
-        torch._foreach_add_(kept, moves)
-        for old, new in zip(average.buffers(), self.model.buffers(), strict=True):
-            old.copy_(new)
-
-
 class TrainingStep:
-    """Learns a batch: forward, backward, a look at what is not finite, and the update. On CUDA, alone, as a graph.
+    """Trains a model on a batch: forward, backward, a check of all numbers, clipping, update, average of weights.
+
+    On CUDA the steps of a single process are recorded as a graph and repeated.
 
     Attributes:
-        watch: what looks at the steps.
+        watch: checks that loss and gradients are finite.
     """
 
     def __init__(
         self,
         learner: nn.Module,
-        update: Update,
-        graphs: bool,
+        model: SpeechClassifier,
+        average: SpeechClassifier | None,
+        config: TrainingConfig,
+        optimizer: torch.optim.Optimizer,
         processes: Processes,
     ) -> None:
         """Keeps references.
 
         Args:
-            learner: from a batch to the loss to descend and the labels' part of it; perhaps distributed.
-            update: of the model that it learns.
-            graphs: whether to repeat steps as graphs where that can be.
-            processes: that learn together.
+            learner: from a batch to the loss to minimise and the labels' part of it; perhaps distributed.
+            model: that is trained.
+            average: the moving average of the model's weights; None without one.
+            config: the training section.
+            optimizer: of the model's parameters; its learning rate is set before each step.
+            processes: that train the model.
         """
-        self._learner, self._update, self._processes = learner, update, processes
-        device = next(update.model.parameters()).device
-        recorded = device.type == "cuda" and processes.count == 1 and graphs
+        self._learner, self._model, self._average = learner, model, average
+        self._config, self._optimizer, self._processes = config, optimizer, processes
+        device = next(model.parameters()).device
+        recorded = device.type == "cuda" and processes.count == 1 and config.cuda_graphs
         self._recorder = Recorder(self._learn, device) if recorded else None
-        self.watch = StepWatch(update.model)
+        # Of the model's weights that enters the average; on the device, because a graph reads it there.
+        self._share = torch.zeros((), device=device)
+        self.watch = StepWatch(model)
 
-    def __call__(self, batch: Batch, size: int, lr: float, number: int) -> Tensor:
-        """Learns a batch.
+    def __call__(self, batch: Batch, size: int, number: int) -> Tensor:
+        """Trains on a batch.
 
         Args:
             batch: this process's share of B utterances.
             size: B.
-            lr: learning rate.
             number: of the step, 0 for a run's first.
 
         Returns:
@@ -186,16 +129,31 @@ class TrainingStep:
         Raises:
             NonFiniteError: the step is not finite, on the CPU; the update is not done then.
         """
-        self._update.set(lr, number)
+        if self._average is not None:  # faster at first, when there is little to remember
+            self._share.fill_(1 - min(self._config.ema, (1 + number) / (10 + number)))
         if self._recorder is not None:
-            return self._recorder(batch, size)
+            return self._recorder(batch)
         return self._learn(batch, self._processes.weight(size))
 
     def _learn(self, batch: Batch, weight: float = 1.0) -> Tensor:
         """Does a step; `weight` is that of this process's share in the mean gradient."""
-        self._update.model.zero_grad(set_to_none=True)
+        self._model.zero_grad(set_to_none=True)
         sought, loss = self._learner(batch)
         (sought if weight == 1 else weight * sought).backward()
         self.watch(sought)
-        self._update()
+        if self._config.clip_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_grad_norm)
+        self._optimizer.step()
+        if self._average is not None:
+            self._move(self._average)
         return loss.detach()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _move(self, average: SpeechClassifier) -> None:
+        """Moves the average of weights towards the model's."""
+        kept: list[Tensor] = list(average.parameters())
+        moves = torch._foreach_sub(list(self._model.parameters()), kept)
+        torch._foreach_mul_(moves, self._share)
+        torch._foreach_add_(kept, moves)
+        for old, new in zip(average.buffers(), self._model.buffers(), strict=True):
+            old.copy_(new)
