@@ -54,7 +54,6 @@ PARTS: dict[str, tuple[str, list[str]]] = {
     "start": ("Start and memory", ["scripts/benchmark_start.py --rounds 3"]),
     "latency": ("One clip", ["scripts/benchmark_export.py"]),
     "growth": ("Growth", ["scripts/benchmark_growth.py --picture docs/images/growth.png"]),
-    "cluster": ("Many machines", ["scripts/plan_cluster.py", "scripts/plan_cluster.py --config configs/seed.yaml"]),
 }
 """Name -> title, commands; `gpu` wants one."""
 

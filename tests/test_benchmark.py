@@ -7,7 +7,6 @@ import pytest
 import scripts.benchmark
 from scripts.benchmark import PARTS, _benchmark, _parser
 from scripts.benchmark_beside import epochs_beside
-from scripts.plan_cluster import operations
 
 from speechmlp.errors import UserError
 from tests.conftest import ROOT, Run
@@ -41,27 +40,21 @@ def test_training_is_measured_beside_other_programs(tone_corpus: Path) -> None:
         epochs_beside(["--config", "absent.yaml"], "another training", None)
 
 
-def test_operations_of_the_textbook_example_are_those_on_paper() -> None:
-    work, parameters = operations(str(ROOT / "configs" / "seed.yaml"))
-    assert parameters == 16_000 * 100 + 100 + 100 * 26 + 26
-    # Forward, the gradient of both layers' weights, and that of the hidden layer; a multiplication and an addition.
-    assert work == 2 * (2 * 16_000 * 100 + 3 * 100 * 26)
-
-
 def test_a_part_is_written_and_the_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = tmp_path / "benchmark.md"
     monkeypatch.setattr(scripts.benchmark, "DOCUMENT", document)
-    document.write_text("# Speed\n\n## One clip\n\nkept\n\n## Many machines\n\nold\n\n## Training\n\nkept too\n")
-    assert _benchmark(_parser().parse_args(["cluster"])) == 0
+    monkeypatch.setitem(PARTS, "start", ("Start and memory", ["scripts/sweep.py --help"]))  # a quick one
+    document.write_text("# Speed\n\n## One clip\n\nkept\n\n## Start and memory\n\noutdated\n\n## Training\n\nkept too\n")
+    assert _benchmark(_parser().parse_args(["start"])) == 0
     text = document.read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## Training",
+        "## Start and memory",
         "## One clip",
-        "## Many machines",
     ]
     assert "kept too" in text
-    assert "old" not in text
-    assert "| 512 | 262,144 | " in text
+    assert "outdated" not in text
+    assert "`scripts/sweep.py --help`\n\nusage: sweep.py" in text
 
 
 def test_the_document_holds_every_part() -> None:

@@ -19,7 +19,7 @@ from speechmlp.config import CorpusConfig
 from speechmlp.config_file import load_config
 from speechmlp.dataset import SpokenLetters
 from speechmlp.errors import UserError
-from speechmlp.export_formats import FORMATS, METADATA, export, write_torchscript
+from speechmlp.export_formats import FORMATS, export, write_onnx
 from speechmlp.frontends import LogMel, MelSpectrum
 from speechmlp.labels import LETTERS
 from speechmlp.models import SpeechClassifier
@@ -64,18 +64,17 @@ def changed(waveforms: Tensor) -> Tensor:
 
 
 def require_same(checkpoint: Checkpoint, files: dict[str, Path], waveforms: Tensor, labels: Tensor) -> None:
-    """Compares float files strictly, and int8 by the letters that it recognises."""
-    for kind in ("onnx", "torchscript"):
-        parity = compare(checkpoint, FORMATS[kind].read(files[kind]), waveforms)
-        assert parity.compared + parity.undecided == len(waveforms)
-        assert parity.undecided <= 0.01 * len(waveforms)
-        assert (parity.other_letters, parity.difference) <= (0, 1e-4)
+    """Compares the float file strictly, and int8 by the letters that it recognises."""
+    parity = compare(checkpoint, FORMATS["onnx"].read(files["onnx"]), waveforms)
+    assert parity.compared + parity.undecided == len(waveforms)
+    assert parity.undecided <= 0.01 * len(waveforms)
+    assert (parity.other_letters, parity.difference) <= (0, 1e-4)
     clean = waveforms[: len(labels)]
     accuracy = {
         kind: (FORMATS[kind].read(file)(clean).argmax(1) == labels).float().mean().item()
         for kind, file in files.items()
     }
-    assert accuracy["onnx"] == accuracy["torchscript"] > 0.5
+    assert accuracy["onnx"] > 0.5
     assert abs(accuracy["int8"] - accuracy["onnx"]) < 0.005 + 1 / len(labels)
 
 
@@ -102,9 +101,8 @@ def test_real_recordings_get_the_same_answers(
     clean, _ = spoken(tmp_path / "manifest.tsv")
     waveforms = torch.cat([clean, changed(clean), odd_waveforms()])[:1500]
     assert len(waveforms) > 1000
-    for kind in ("onnx", "torchscript"):
-        parity = compare(load_checkpoint(spoken_checkpoint), FORMATS[kind].read(files[kind]), waveforms)
-        assert (parity.other_letters, parity.difference) <= (0, 1e-4)
+    parity = compare(load_checkpoint(spoken_checkpoint), FORMATS["onnx"].read(files["onnx"]), waveforms)
+    assert (parity.other_letters, parity.difference) <= (0, 1e-4)
 
 
 def test_it_runs_where_torch_cannot_be_imported(
@@ -150,11 +148,6 @@ def test_files_say_what_they_are_and_nothing_of_this_machine(files: dict[str, Pa
         assert shapes == [["N", 16_000], ["N", 26]]
         assert b"site-packages" not in model.SerializeToString()
         assert str(Path(__file__).parents[1]).encode() not in model.SerializeToString()
-    extra = {METADATA: ""}
-    with pytest.warns(DeprecationWarning, match="deprecated"):
-        torch.jit.load(files["torchscript"], _extra_files=extra)  # type: ignore[no-untyped-call]
-    named = {prop.key: prop.value for prop in onnx.load(files["onnx"]).metadata_props}
-    assert json.loads(extra[METADATA]) == named
     assert files["int8"].stat().st_size < 0.9 * files["onnx"].stat().st_size
 
 
@@ -217,30 +210,31 @@ def test_a_file_that_is_another_model_is_not_kept(
     checkpoint = load_checkpoint(spoken_checkpoint)
 
     def write(path: Path, checkpoint: Checkpoint, name: str) -> None:
-        write_torchscript(path, replace(checkpoint, temperature=2.0), name)
+        write_onnx(path, replace(checkpoint, temperature=2.0), name)
 
-    monkeypatch.setitem(FORMATS, "torchscript", replace(FORMATS["torchscript"], write=write))
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], write=write))
     (tmp_path / "model.onnx").write_text("an earlier one")
     with pytest.raises(UserError, match=r"model\.onnx: not written, because it is not the model that PyTorch runs"):
-        export(checkpoint, "model", "torchscript", tmp_path / "model.onnx")
+        export(checkpoint, "model", "onnx", tmp_path / "model.onnx")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
 
 
 def test_mistakes_end_in_one_line(spoken_checkpoint: Path, run_python: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    (tmp_path / "onnxscript.py").write_text("raise ImportError('not here', name='onnxscript')\n")
     model = ["--checkpoint", str(spoken_checkpoint)]
-    script = [*model, "--format", "torchscript"]
     mistakes = [
         (["--checkpoint", "absent.pt"], "absent.pt: no such checkpoint"),
-        ([*script, "--output", "absent/model.pt"], "absent/model.pt: cannot be written: No such file or directory"),
-        ([*script, "--output", "file/model.pt"], "file/model.pt: cannot be written: Not a directory"),
-        (model, "onnxscript is not installed: python -m pip install 'speechmlp[export]'"),
+        ([*model, "--output", "absent/model.onnx"], "absent/model.onnx: cannot be written: No such file or directory"),
+        ([*model, "--output", "file/model.onnx"], "file/model.onnx: cannot be written: Not a directory"),
     ]
     for arguments, expected in mistakes:
         result = run_python(*COMMAND, *arguments)
         assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
         assert expected in result.stderr
+    (tmp_path / "onnxscript.py").write_text("raise ImportError('not here', name='onnxscript')\n")
+    result = run_python(*COMMAND, *model)
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert "onnxscript is not installed: python -m pip install 'speechmlp[export]'" in result.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"file", "onnxscript.py"}
 
 

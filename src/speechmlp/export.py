@@ -1,4 +1,4 @@
-"""Writes a model for other programs: `python -m speechmlp.export [--checkpoint F] [--format onnx|torchscript|int8]`."""
+"""Writes a model for other programs: `python -m speechmlp.export [--checkpoint F] [--format onnx|int8]`."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from speechmlp.environment import import_torch
 from speechmlp.errors import run_command
 
-KINDS = ("onnx", "torchscript", "int8")
+KINDS = ("onnx", "int8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         choices=KINDS,
         default="onnx",
-        help="onnx for ONNX Runtime, torchscript for LibTorch, int8 for ONNX Runtime in half the space (%(default)s)",
+        help="onnx for ONNX Runtime, int8 for ONNX Runtime in half the space (%(default)s)",
     )
     parser.add_argument("--output", metavar="FILE", help="where to; named after the model, here, by default")
     return parser

@@ -1,6 +1,5 @@
-"""The classifier in files for other programs: ONNX, quantised ONNX and TorchScript."""
+"""The classifier in files for other programs: ONNX and quantised ONNX."""
 
-import json
 import logging
 import tempfile
 import warnings
@@ -25,7 +24,7 @@ from speechmlp.portable import (
     odd_waveforms,
 )
 
-INPUT, OUTPUT, METADATA = "waveforms", "probabilities", "metadata.json"
+INPUT, OUTPUT = "waveforms", "probabilities"
 OPSET = 20
 """Of ONNX: the first with GELU."""
 LARGEST_CONSTANT = 1 << 15
@@ -43,15 +42,12 @@ def require_onnx() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(
-            f"{error.name} is not installed: python -m pip install 'speechmlp[export]', or take --format torchscript"
-        ) from error
+        raise UserError(f"{error.name} is not installed: python -m pip install 'speechmlp[export]'") from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # The exporter tells of packages that it could use, the quantiser of steps that change nothing here, and TorchScript
-    # that its days are counted.
+    # The exporter warns of packages that it could use, the quantiser of steps that change nothing here.
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -126,19 +122,6 @@ def write_int8(path: Path, checkpoint: Checkpoint, name: str) -> None:
             )
 
 
-def write_torchscript(path: Path, checkpoint: Checkpoint, name: str) -> None:
-    """Writes a TorchScript file, its metadata as JSON in the extra file `metadata.json`.
-
-    Args:
-        path: the file.
-        checkpoint: the model.
-        name: of the model, for the metadata.
-    """
-    with _quiet(), torch.inference_mode():
-        traced = torch.jit.trace(PortableClassifier(checkpoint).eval(), odd_waveforms()[:3])  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, path, _extra_files={METADATA: json.dumps(describe(checkpoint, name))})
-
-
 def read_onnx(path: Path, threads: int = 0) -> Predictor:
     """Returns the model of an ONNX file, run by ONNX Runtime on the CPU.
 
@@ -152,13 +135,6 @@ def read_onnx(path: Path, threads: int = 0) -> Predictor:
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda waveforms: torch.from_numpy(session.run([OUTPUT], {INPUT: waveforms.numpy()})[0])
-
-
-def read_torchscript(path: Path, threads: int = 0) -> Predictor:  # noqa: ARG001
-    """Returns the model of a TorchScript file, on the CPU, with PyTorch's threads."""
-    with _quiet():
-        model = torch.jit.load(path)  # type: ignore[no-untyped-call]
-    return torch.inference_mode()(model)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -182,7 +158,6 @@ class Format:
 
 FORMATS = {
     "onnx": Format(".onnx", write_onnx, read_onnx, 1e-4, 0.0),
-    "torchscript": Format(".torchscript.pt", write_torchscript, read_torchscript, 1e-4, 0.0),
     # Rounded weights: most letters of odd waveforms are guesses between equals, and some fall otherwise.
     "int8": Format(".int8.onnx", write_int8, read_onnx, 1.0, 0.2),
 }
@@ -203,8 +178,7 @@ def export(checkpoint: Checkpoint, name: str, kind: str, output: Path) -> Parity
     Raises:
         UserError: it differs, it cannot be written, or a package is missing.
     """
-    if kind != "torchscript":
-        require_onnx()
+    require_onnx()
     form = FORMATS[kind]
     partial = output.with_name(f".{output.name}.partial")
     try:
