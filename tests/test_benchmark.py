@@ -44,7 +44,9 @@ def test_a_part_is_written_and_the_others_stay(tmp_path: Path, monkeypatch: pyte
     document = tmp_path / "benchmark.md"
     monkeypatch.setattr(scripts.benchmark, "DOCUMENT", document)
     monkeypatch.setitem(PARTS, "start", ("Start and memory", ["scripts/sweep.py --help"]))  # a quick one
-    document.write_text("# Speed\n\n## One clip\n\nkept\n\n## Start and memory\n\noutdated\n\n## Training\n\nkept too\n")
+    document.write_text(
+        "# Speed\n\n## One clip\n\nkept\n\n## Start and memory\n\noutdated\n\n## Training\n\nkept too\n"
+    )
     assert _benchmark(_parser().parse_args(["start"])) == 0
     text = document.read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [

@@ -121,9 +121,9 @@ def test_any_bytes_are_a_manifest_or_a_user_error(
         assert all("m." in problem for problem in error.problems)
 
 
-def test_genders_and_corpora_are_kept_where_there_are_any(tmp_path: Path) -> None:
+def test_genders_are_kept_if_there_are_any(tmp_path: Path) -> None:
     utterances = [
-        Utterance(tmp_path / "a.wav", "A", "mary", "train", gender="female", corpus="ours"),
+        Utterance(tmp_path / "a.wav", "A", "mary", "train", gender="female"),
         Utterance(tmp_path / "b.wav", "B", "x", "train"),
     ]
     write_manifest(tmp_path / "m.tsv", utterances)

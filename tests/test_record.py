@@ -132,4 +132,5 @@ def test_microphones_are_listed_and_others_told(record: Record) -> None:
     assert "mic" in record(spoken(), "", "--speaker", "x", "--list-devices").stdout
     result = record(spoken(), "\n", "--speaker", "x", "--device", "77")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
-    assert "the microphone cannot be used" in result.stderr
+    assert "microphone: cannot be opened" in result.stderr
+    assert "--list-devices lists them" in result.stderr

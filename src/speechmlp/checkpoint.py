@@ -1,7 +1,6 @@
 """Checkpoints: plain tensors and values that rebuild their model; read without running anything they contain."""
 
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from speechmlp.config_file import validate_config
 from speechmlp.errors import UserError
 from speechmlp.history import EpochRecord
 from speechmlp.models import SpeechClassifier
+from speechmlp.tensor_file import read_tensors
 from speechmlp.whole_file import whole_file
 
 FORMAT = 1
@@ -123,34 +123,6 @@ def _require_fit(expected: Mapping[str, Tensor], found: Any) -> None:
             raise ValueError(name)
 
 
-def read_tensors(path: Path, expected: str) -> Any:
-    """Returns the tensors and plain values in a file that torch wrote.
-
-    Nothing in it is run (`weights_only`). Older formats and compressed archives are refused: they can ask for more
-    memory than the file is large.
-
-    Args:
-        path: the file.
-        expected: what it should be, for the message.
-
-    Raises:
-        UserError: there is no such file, or it is something else, or damaged.
-    """
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            raise FileNotFoundError if not path.exists() else OSError
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-            stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-            if not stored or sum(part.file_size for part in parts) > path.stat().st_size:
-                raise ValueError("compressed")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such checkpoint; a run folder holds best.pt and last.pt") from error
-    except Exception as error:  # pickle, zip and torch errors of many types: all mean the same to the user
-        raise UserError(f"{path}: cannot be read; {expected}") from error
-
-
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Returns the checkpoint in a file.
 
@@ -160,7 +132,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         UserError: there is no such file, it is not a checkpoint, is damaged, or is of a newer format.
     """
     expected = "expected a checkpoint of speechmlp, such as best.pt in a run folder"
-    content = read_tensors(Path(path), expected)
+    content = read_tensors(Path(path), expected, "no such checkpoint; a run folder holds best.pt and last.pt")
     if not (
         isinstance(content, dict) and isinstance(content.get("format"), int) and isinstance(content.get("config"), dict)
     ):

@@ -235,19 +235,16 @@ class DeviceCorpus:
         """Returns the positions int64 [B] of each batch of an order int64 [M], where `take` reads them."""
         return torch.split(order.to(self._rows.device), batch_sizes(len(order), batch_size))
 
-    def batches(
-        self, batch_size: int, order: Tensor | None = None, share: Callable[[Tensor], Tensor] | None = None
-    ) -> Iterator[Batch]:
+    def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """Yields the utterances in an order, int64 [M]; every one once, in the corpus's order, without one.
 
         Args:
             batch_size: utterances in a batch. The last one may be smaller; an utterance that would be alone joins the
                 batch before it, because batch normalisation has nothing to learn from one.
             order: positions int64 [M].
-            share: chooses the positions that are taken of a batch's; all of them without it.
         """
         for positions in self.positions(batch_size, torch.arange(len(self)) if order is None else order):
-            yield self.take(positions if share is None else share(positions))
+            yield self.take(positions)
 
 
 def stacked(waveforms: list[Tensor], rows: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,4 +1,4 @@
-"""Groups of utterances that a classifier may serve differently: gender, corpus, duration, loudness.
+"""Groups of utterances that a classifier may serve differently: gender, duration, loudness.
 
 Dimension key: `N` utterances, `T` samples.
 """
@@ -27,15 +27,14 @@ def find_groups(utterances: Sequence[Utterance], lengths: Tensor, power: Tensor)
     """Returns kind -> each utterance's group.
 
     Args:
-        utterances: N lines of a manifest, which may say gender and corpus.
+        utterances: N lines of a manifest, which may say the gender.
         lengths: int64 [N], recorded samples of each.
         power: [N], mean square of each one's recorded samples, full scale being 1.
     """
     found: dict[str, Sequence[str | None]] = {}
-    for kind in ("gender", "corpus"):
-        names = [getattr(utterance, kind) for utterance in utterances]
-        if any(names):
-            found[kind] = names
+    genders = [utterance.gender for utterance in utterances]
+    if any(genders):
+        found["gender"] = genders
     found["duration"] = [_named(length / SAMPLE_RATE, DURATIONS) for length in lengths.tolist()]
     level = 10 * torch.log10(power.clamp_min(1e-15))
     found["loudness"] = [_named(decibels, LOUDNESSES) for decibels in level.tolist()]

@@ -36,13 +36,11 @@ class Doubts:
         suggested: int64 [N], that letter.
         confident: bool [N], whether that letter is as probable as it is where it is the label (the off-diagonal of the
             confident joint): an estimate of which labels are wrong, not only of which are the strangest.
-        out_of_fold: float32 [N, 26], the probabilities.
     """
 
     margin: Tensor
     suggested: Tensor
     confident: Tensor
-    out_of_fold: Tensor
 
 
 def folds_of(speakers: Sequence[str], names: Sequence[str]) -> Tensor:
@@ -115,4 +113,4 @@ def doubt(probabilities: Tensor, labels: Tensor) -> Doubts:
     above = probabilities >= thresholds
     likeliest = probabilities.masked_fill(~above, -1.0).argmax(1)
     confident = above.any(1) & (likeliest != labels)
-    return Doubts(highest - own, suggested, confident, probabilities)
+    return Doubts(highest - own, suggested, confident)

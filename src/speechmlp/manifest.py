@@ -1,9 +1,8 @@
 """The manifest: one line an utterance, the same for every corpus.
 
 Columns: `path` (relative to the manifest's folder), `letter`, `speaker`, `split` (train, valid or test), and
-optionally `start` and `end` in seconds where the letter is a part of the recording, `gender` and `corpus`.
-Others are ignored.
-TSV, CSV and JSON lines are told apart by the file's suffix.
+optionally `start` and `end` in seconds if the letter is a part of the recording, and `gender`. Others are ignored. TSV,
+CSV and JSON lines are told apart by the file's suffix.
 """
 
 import csv
@@ -40,7 +39,6 @@ class Utterance:
         start: where the letter starts in the recording, in seconds; None for the whole recording.
         end: where it ends, in seconds.
         gender: of the speaker, female or male or another word; None where it is not known.
-        corpus: where it comes from, in a manifest of several corpora; None elsewhere.
     """
 
     path: Path
@@ -50,7 +48,6 @@ class Utterance:
     start: float | None = None
     end: float | None = None
     gender: str | None = None
-    corpus: str | None = None
 
     @property
     def id(self) -> str:
@@ -139,8 +136,7 @@ def _utterance(row: Mapping[str, Any], root: Path, letters: bool) -> Utterance:
     speaker = _text(row, "speaker") or UNKNOWN_SPEAKER
     gender = _text(row, "gender").strip().lower() or None
     gender = GENDERS.get(gender or "", gender)
-    corpus = _text(row, "corpus").strip() or None
-    return Utterance(path, letter, speaker, split, start, end, gender, corpus)
+    return Utterance(path, letter, speaker, split, start, end, gender)
 
 
 def shared_speakers(utterances: Iterable[Utterance]) -> list[str]:
@@ -217,7 +213,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """
     path = Path(path)
     utterances = list(utterances)
-    further = [name for name in ("gender", "corpus") if any(getattr(utterance, name) for utterance in utterances)]
+    further = ["gender"] if any(utterance.gender for utterance in utterances) else []
     root = path.parent.resolve()
     rows, problems = [], []
     for utterance in utterances:
@@ -227,7 +223,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
             relative = utterance.path.resolve()
         times = ["" if time is None else f"{time:.3f}" for time in (utterance.start, utterance.end)]
         row = [relative.as_posix(), utterance.letter, utterance.speaker, utterance.split or "", *times]
-        row += [getattr(utterance, name) or "" for name in further]
+        row += [utterance.gender or ""] if further else []
         if any(character in cell for cell in row for character in "\t\n\r"):
             problems.append(f"{relative.as_posix()!r}: expected a name without tabs and line breaks; rename it")
         rows.append(row)

@@ -99,6 +99,12 @@ def record(stream: Stream, pause: float, screen: TextIO | None = None) -> Tensor
     return torch.from_numpy(np.concatenate([*before, *kept]))
 
 
+def record_seconds(stream: Stream, seconds: float) -> Tensor:
+    """Returns so much of a started stream, float32 [T] at its rate."""
+    samples = stream.read(round(seconds * stream.samplerate))[0][:, 0]
+    return torch.from_numpy(samples.astype(np.float32) / FULL_SCALE)
+
+
 def load_sounddevice() -> Any:
     """Returns the module `sounddevice`.
 
@@ -114,8 +120,11 @@ def load_sounddevice() -> Any:
     return sounddevice
 
 
-def open_microphone() -> Any:
-    """Returns the default input as a `sounddevice.InputStream`, at 16 kHz where it can, at its own rate otherwise.
+def open_microphone(device: str | int | None = None) -> Any:
+    """Returns an input as a `sounddevice.InputStream`, at 16 kHz if it can, at its own rate otherwise.
+
+    Args:
+        device: its number or name; the system's default if it is None.
 
     Raises:
         UserError: sounddevice, PortAudio or a microphone is missing.
@@ -123,9 +132,12 @@ def open_microphone() -> Any:
     sounddevice = load_sounddevice()
     try:
         try:
-            return sounddevice.InputStream(SAMPLE_RATE, channels=1, dtype="int16")
+            return sounddevice.InputStream(SAMPLE_RATE, device=device, channels=1, dtype="int16")
         except sounddevice.PortAudioError:
-            rate = sounddevice.query_devices(kind="input")["default_samplerate"]
-            return sounddevice.InputStream(rate, channels=1, dtype="int16")
+            rate = sounddevice.query_devices(device, "input")["default_samplerate"]
+            return sounddevice.InputStream(rate, device=device, channels=1, dtype="int16")
     except (sounddevice.PortAudioError, ValueError) as error:
-        raise UserError(f"microphone: cannot be opened ({' '.join(str(error).split())}); is one connected?") from error
+        raise UserError(
+            f"microphone: cannot be opened ({' '.join(str(error).split())}); is one connected? "
+            "python -m speechmlp.record --list-devices lists them"
+        ) from error

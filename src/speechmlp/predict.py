@@ -25,8 +25,6 @@ PAUSE, SPELLING_PAUSE = 0.6, 1.5
 """Seconds of quiet that end a recording from the microphone."""
 MAX_BYTES = 1 << 30
 """Of standard input."""
-MAX_RATE = 768_000
-"""Hz."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,11 +92,15 @@ def _keep_stdin(raw: bool, rate: int, target: Path) -> None:
     """Writes the recording on standard input to a file; raw samples as WAV.
 
     Raises:
-        UserError: it is empty, too long, or ends within a sample.
+        UserError: it is empty, too long, or ends within a sample; or the rate is none.
     """
     import numpy as np
     import soundfile
 
+    from speechmlp.audio import MAX_SAMPLE_RATE
+
+    if not 1 <= rate <= MAX_SAMPLE_RATE:
+        raise UserError(f"--rate: expected 1 to {MAX_SAMPLE_RATE} Hz, found {rate}")
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise UserError(f"standard input: expected at most {MAX_BYTES >> 20} MB")
@@ -119,7 +121,6 @@ def _check(arguments: argparse.Namespace) -> None:
         "--microphone: expected no recordings beside it": arguments.microphone and bool(arguments.inputs),
         "--raw: expected - as the recording: the samples come from standard input": arguments.raw and not from_stdin,
         "-: expected once; standard input holds one recording": arguments.inputs.count(STDIN) > 1,
-        f"--rate: expected 1 to {MAX_RATE} Hz, found {arguments.rate}": not 1 <= arguments.rate <= MAX_RATE,
         "--words: goes with --spell": arguments.words is not None and not arguments.spell,
         f"--best: expected 1 or more, found {arguments.best}": arguments.best < 1,
         f"--skip-limit: expected 0 to 1, found {arguments.skip_limit}": not 0 <= arguments.skip_limit <= 1,

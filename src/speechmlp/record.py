@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from speechmlp.errors import UserError, run_command
 from speechmlp.whole_file import whole_file
@@ -39,22 +39,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list-devices", action="store_true", help="list microphones, and end")
     parser.add_argument("--seed", type=int, metavar="N", help="decides the order of the letters (chance)")
     return parser
-
-
-def _record(sound: Any, device: str | int | None, seconds: float) -> "tuple[Tensor, int]":
-    """Returns what the microphone hears, float32 [1, T], and the rate in Hz: 16 kHz where it can, its own otherwise."""
-    import torch
-
-    try:
-        rate = 16_000
-        try:
-            sound.check_input_settings(device=device, channels=1, dtype="int16", samplerate=rate)
-        except sound.PortAudioError:
-            rate = round(sound.query_devices(device, "input")["default_samplerate"])
-        samples = sound.rec(round(seconds * rate), rate, channels=1, dtype="int16", device=device, blocking=True)
-    except (sound.PortAudioError, ValueError) as error:
-        raise UserError(f"the microphone cannot be used: {error}; --list-devices lists what there is") from error
-    return torch.from_numpy(samples.T.astype("float32") / 32768), rate
 
 
 def find_problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
@@ -97,9 +81,11 @@ def _plan(folder: Path, speaker: str, letters: Sequence[str], takes: int, seed: 
     return wanted
 
 
-def _session(arguments: argparse.Namespace, sound: Any, device: str | int | None, folder: Path) -> Counter[str]:
+def _session(arguments: argparse.Namespace, device: str | int | None, folder: Path) -> Counter[str]:
     """Records what is still wanted; returns how many takes were kept and left out."""
     import soundfile
+
+    from speechmlp.microphone import open_microphone, record_seconds
 
     counts: Counter[str] = Counter()
     plan = _plan(folder, arguments.speaker, arguments.letters.upper(), arguments.takes, arguments.seed)
@@ -112,14 +98,15 @@ def _session(arguments: argparse.Namespace, sound: Any, device: str | int | None
                 answer = "q"
             if answer in ("q", "s"):
                 break
-            waveform, rate = _record(sound, device, arguments.seconds)
-            problems = find_problems(waveform, rate)
+            with open_microphone(device) as stream:
+                waveform, rate = record_seconds(stream, arguments.seconds), round(stream.samplerate)
+            problems = find_problems(waveform[None], rate)
             for _, advice in problems:
                 print(f"    {advice}")
             if not any(kind in AGAIN for kind, _ in problems):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with whole_file(path) as file:
-                    soundfile.write(file, waveform[0].numpy(), rate, format="WAV", subtype="PCM_16")
+                    soundfile.write(file, waveform.numpy(), rate, format="WAV", subtype="PCM_16")
                 counts["kept"] += 1
                 answer = ""
                 break
@@ -154,9 +141,9 @@ def _finish(folder: Path) -> None:
 def _command(arguments: argparse.Namespace) -> int:
     from speechmlp.microphone import load_sounddevice
 
-    sound = load_sounddevice()
+    sounddevice = load_sounddevice()  # if it is missing, that is said before anything else
     if arguments.list_devices:
-        print(sound.query_devices())
+        print(sounddevice.query_devices())
         return 0
     if not arguments.speaker or not all(character.isalnum() or character in "-." for character in arguments.speaker):
         raise UserError(f"--speaker: expected letters, digits, - and ., found {arguments.speaker!r}")
@@ -169,7 +156,7 @@ def _command(arguments: argparse.Namespace) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            counts = _session(arguments, sound, device, folder)
+            counts = _session(arguments, device, folder)
         except KeyboardInterrupt:
             print()
             counts = Counter()

@@ -50,7 +50,7 @@ class CoveragePoint(Result):
 class Group(Result):
     """A part of the utterances."""
 
-    kind: str = Field(description="speaker, gender, corpus, duration or loudness")
+    kind: str = Field(description="speaker, gender, duration or loudness")
     name: str
     count: int
     accuracy: Estimate

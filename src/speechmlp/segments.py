@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from speechmlp.alignment import Aligned
 from speechmlp.config import AlignedConfig
 from speechmlp.errors import UserError
+from speechmlp.tensor_file import read_tensors
 from speechmlp.whole_file import whole_file
 
 WEIGHTS = Path(__file__).with_name("weights") / "segments.pt"
@@ -106,14 +107,13 @@ def load_scorer(path: str | Path = WEIGHTS) -> SegmentScorer:
     Raises:
         UserError: it cannot be read.
     """
+    expected = "expected what scripts/train_segments.py writes"
+    content = read_tensors(Path(path), expected, "the package holds no model of spelling; install it again")
     scorer = SegmentScorer()
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:
             raise ValueError(content["format"])
         scorer.load_state_dict(content["model"])
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: the package holds no model of spelling; install it anew") from error
-    except Exception as error:  # pickle, zip and torch errors of many types: all mean the same to the user
-        raise UserError(f"{path}: cannot be read; expected what scripts/train_segments.py writes") from error
+    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read; {expected}") from error
     return scorer.eval()
