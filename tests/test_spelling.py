@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import torch
 from scripts.evaluate_spelling import edit_distance, write_automaton
 
 from speechmlp.corpora.an4 import read_samples, read_tree
+from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
 from speechmlp.predict import main
+from speechmlp.segments import SegmentScorer, load_scorer, save_scorer
 from speechmlp.spelling import Candidates, Speller, load_speller
 from speechmlp.words import WordList
 
@@ -77,6 +80,22 @@ def test_the_end_of_a_recording_of_minutes_is_scored(speller: Speller) -> None:
         cut = 500  # frames that the stretches and what is around them lie in
         alone = speller.scorer(features[:, -cut:], torch.zeros_like(end), end - 40 - frames + cut, end - frames + cut)
     torch.testing.assert_close(odds, alone, atol=0.05, rtol=0.01)
+
+
+def test_files_that_are_no_scorer_are_refused(tmp_path: Path) -> None:
+    save_scorer(tmp_path / "good.pt", SegmentScorer())
+    load_scorer(tmp_path / "good.pt")
+    with zipfile.ZipFile(tmp_path / "good.pt") as stored, zipfile.ZipFile(tmp_path / "bomb.pt", "w") as packed:
+        for part in stored.infolist():
+            packed.writestr(part.filename, stored.read(part), zipfile.ZIP_DEFLATED)
+    (tmp_path / "text.pt").write_text("no archive")
+    torch.save([1], tmp_path / "list.pt")
+    torch.save({"format": 1, "model": {"layers.0.weight": torch.zeros(1)}}, tmp_path / "other.pt")
+    for name in ("bomb", "text", "list", "other"):
+        with pytest.raises(UserError, match=rf"{name}.pt: cannot be read; expected what scripts/train_segments.py"):
+            load_scorer(tmp_path / f"{name}.pt")
+    with pytest.raises(UserError, match=r"absent.pt: the package holds no model of spelling; install it again"):
+        load_scorer(tmp_path / "absent.pt")
 
 
 def test_edit_distances() -> None:

@@ -35,11 +35,6 @@ class Aligned(nn.Module):
     apart: Tensor
 
     def __init__(self, config: AlignedConfig) -> None:
-        """Builds the spectrum and the endpoint finders.
-
-        Args:
-            config: bands, numbers of tokens, and how endpoints are found.
-        """
         super().__init__()
         self.spectrum = MelSpectrum(config, padding="constant", mean_power=True)
         # Speech falls towards high bands: what decides consonants there would be lost under the floor.

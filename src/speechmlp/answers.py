@@ -103,16 +103,15 @@ def _rows(name: str, found: Recognition | Spelling, words: Ranking | None) -> li
 
 
 class Answers:
-    """Writes what was recognised to standard output, in the format that is asked for."""
+    """Writes what was recognised to standard output, in the format that is asked for.
+
+    Args:
+        form: text, csv or jsonl.
+        words: ranked for every spelled word.
+        best: how many of them are told.
+    """
 
     def __init__(self, form: str, words: WordList | None, best: int) -> None:
-        """Writes nothing yet.
-
-        Args:
-            form: text, csv or jsonl.
-            words: ranked for every spelled word.
-            best: how many of them are told.
-        """
         self._form, self._words, self._best = form, words, best
         self._table: csv.DictWriter[str] | None = None
 

@@ -54,11 +54,6 @@ class Augment(nn.Module):
     """Reverberation times to choose from, 0.1 to 0.6 s, for the same reason."""
 
     def __init__(self, config: AugmentConfig) -> None:
-        """Keeps the settings.
-
-        Args:
-            config: what is switched on, and how strongly.
-        """
         super().__init__()
         self.config = config
         self._stretched: Tensor | None = None  # [STRETCHES, n_fft // 2 + 1, C]

@@ -21,14 +21,15 @@ CELL = 12
 
 
 class Board:
-    """Event files in a run folder, for `tensorboard --logdir runs`."""
+    """Event files in a run folder, for `tensorboard --logdir runs`.
+
+    Making one checks that TensorBoard is installed; `open` starts to write.
+
+    Raises:
+        UserError: it is not installed.
+    """
 
     def __init__(self) -> None:
-        """Checks that TensorBoard is there; writes nothing yet.
-
-        Raises:
-            UserError: it is not installed.
-        """
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:

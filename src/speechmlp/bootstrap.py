@@ -47,14 +47,12 @@ class SpeakerBootstrap:
     Whole speakers are drawn with replacement from a fixed seed. Quantiles are taken further out as the expanded
     percentile interval of Hesterberg (2015, "What teachers should know about the bootstrap") prescribes, because plain
     percentiles are too narrow for few speakers. With a single speaker utterances are drawn instead, which says so.
+
+    Args:
+        speakers: N names, at least one.
     """
 
     def __init__(self, speakers: Sequence[str]) -> None:
-        """Groups the utterances.
-
-        Args:
-            speakers: N names, at least one.
-        """
         names = {name: position for position, name in enumerate(dict.fromkeys(speakers))}
         self.by_speaker = len(names) > 1
         self.method = f"bootstrap over {len(names)} speakers"

@@ -46,18 +46,16 @@ class SpokenLetters(Dataset[Item]):
 
     Indexing gives an `Item`, so the dataset fits `torch.utils.data.DataLoader`; training reads `batches` instead, which
     converts whole batches on the device.
+
+    Args:
+        packed: the decoded corpus.
+        splits: train, valid or test; None, or nothing, for every utterance.
+
+    Raises:
+        UserError: the splits hold no utterance.
     """
 
     def __init__(self, packed: PackedCorpus, *splits: Split | None) -> None:
-        """Selects splits of a packed corpus.
-
-        Args:
-            packed: the decoded corpus.
-            splits: train, valid or test; None, or nothing, for every utterance.
-
-        Raises:
-            UserError: the splits hold no utterance.
-        """
         every = all(split is None for split in splits)
         chosen = [index for index, utterance in enumerate(packed.utterances) if every or utterance.split in splits]
         if not chosen:
@@ -150,7 +148,18 @@ def load_negatives(
 
 
 class DeviceCorpus:
-    """Utterances on their device, from which batches are taken; several corpora can be joined without copying."""
+    """Utterances on their device, from which batches are taken; several corpora can be joined without copying.
+
+    Keeps references; copies nothing.
+
+    Args:
+        waveforms: int16 [M, T] of each corpus.
+        rows: int64, which rows of each belong here; N together.
+        labels: int64 [N].
+        lengths: int64 [N], in samples.
+        release: functions that give memory which reading took back to the system.
+        device: where the batches go, if not where the rest is: waveforms may stay in the machine's memory.
+    """
 
     HELD = 1 << 25
     """Bytes that are read of memory-mapped corpora before they are given back to the system."""
@@ -164,16 +173,6 @@ class DeviceCorpus:
         release: Sequence[Callable[[], None]] = (),
         device: torch.device | None = None,
     ) -> None:
-        """Keeps references; copies nothing.
-
-        Args:
-            waveforms: int16 [M, T] of each corpus.
-            rows: int64, which rows of each belong here; N together.
-            labels: int64 [N].
-            lengths: int64 [N], in samples.
-            release: functions that give memory which reading took back to the system.
-            device: where the batches go, if not where the rest is: waveforms may stay in the machine's memory.
-        """
         self.device = labels.device if device is None else device
         self._release = release
         self._read = 0

@@ -14,15 +14,16 @@ from speechmlp.models import SpeechClassifier
 
 
 class Teachers:
-    """Trained models that read the same augmented features as the one that learns (Hinton, Vinyals & Dean, 2015)."""
+    """Trained models that read the same augmented features as the one that learns (Hinton, Vinyals & Dean, 2015).
+
+    Only the models' networks and normalisers are used, not their front ends.
+
+    Args:
+        config: weight and temperature.
+        models: on the device of the one that learns, in evaluation mode.
+    """
 
     def __init__(self, config: DistillConfig, models: Sequence[SpeechClassifier]) -> None:
-        """Keeps the models' networks and normalisers; their front ends are not asked.
-
-        Args:
-            config: weight and temperature.
-            models: on the device of the one that learns, in evaluation mode.
-        """
         self.weight, self.temperature = config.weight, config.temperature
         self._models = models
 

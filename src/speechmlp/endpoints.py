@@ -20,6 +20,9 @@ class EnergyEndpoints(nn.Module):
     of four bands, so that a fricative counts as much as a vowel. The letter is the run of active frames around the
     loudest place, gaps of up to 2 x `GAP` frames bridged (the closure of a stop, the middle of X and W). Nothing
     active: the middle third.
+
+    Args:
+        frames: F.
     """
 
     QUIET_FRAMES = 15
@@ -30,11 +33,6 @@ class EnergyEndpoints(nn.Module):
     smoothing: Tensor
 
     def __init__(self, frames: int) -> None:
-        """Builds the mean over neighbours.
-
-        Args:
-            frames: F.
-        """
         super().__init__()
         time = torch.arange(frames)
         near = ((time[:, None] - time).abs() <= 1).float()
@@ -78,6 +76,12 @@ class LearntEndpoints(nn.Module):
     Two logits a frame, a softmax over frames for each of start and end, and the mean time near its peak. It learns
     beside the classifier, from recordings whose true ends are known because they are cut tightly and moved by the
     augmentation.
+
+    Args:
+        frames: F.
+        channels: C.
+        width: of a frame's embedding; each block's two MLPs are twice as wide inside.
+        blocks: mixer blocks.
     """
 
     NEAR = 4
@@ -88,14 +92,6 @@ class LearntEndpoints(nn.Module):
     time: Tensor
 
     def __init__(self, frames: int, channels: int, width: int, blocks: int) -> None:
-        """Builds the network.
-
-        Args:
-            frames: F.
-            channels: C.
-            width: of a frame's embedding; each block's two MLPs are twice as wide inside.
-            blocks: mixer blocks.
-        """
         super().__init__()
         self.embed = nn.Linear(channels, width)
         self.position = nn.Parameter(torch.zeros(frames, width))

@@ -29,6 +29,11 @@ class MelSpectrum(nn.Module):
 
     Power spectrum of centred Hann frames. With bands of unit height the same numbers as
     `torchaudio.transforms.MelSpectrogram`, which the tests compare with.
+
+    Args:
+        config: sizes in samples, edges in Hz.
+        padding: what lies before and after the second: reflect or constant (zeros).
+        mean_power: weights of a band sum to one at most, so that white noise is flat, instead of unit height.
     """
 
     window: Tensor
@@ -37,13 +42,6 @@ class MelSpectrum(nn.Module):
     frequency: Tensor
 
     def __init__(self, config: LogMelConfig | MFCCConfig | AlignedConfig, padding: str, mean_power: bool) -> None:
-        """Computes the window and the bands.
-
-        Args:
-            config: sizes in samples, edges in Hz.
-            padding: what lies before and after the second: reflect or constant (zeros).
-            mean_power: weights of a band sum to one at most, so that white noise is flat, instead of unit height.
-        """
         super().__init__()
         self.n_fft, self.hop_length = config.n_fft, config.hop_length
         self.num_frames = 1 + NUM_SAMPLES // config.hop_length
@@ -83,17 +81,16 @@ class MelSpectrum(nn.Module):
 
 
 class LogMel(nn.Module):
-    """Natural logarithm of mel energies, with a floor: [B, T] -> [B, C, F]."""
+    """Natural logarithm of mel energies, with a floor: [B, T] -> [B, C, F].
+
+    Args:
+        config: sizes in samples, edges in Hz.
+    """
 
     FLOOR = 1e-6
     """Added to each band's energy: 16-bit silence stays finite, and quantisation noise stays below it."""
 
     def __init__(self, config: LogMelConfig | MFCCConfig) -> None:
-        """Builds the spectrum.
-
-        Args:
-            config: sizes in samples, edges in Hz.
-        """
         super().__init__()
         self.spectrum = MelSpectrum(config, padding="reflect", mean_power=False)
         self.shape = (config.n_mels, self.spectrum.num_frames)
@@ -117,11 +114,6 @@ class MFCC(LogMel):
     transform: Tensor
 
     def __init__(self, config: MFCCConfig) -> None:
-        """Builds the spectrum and the transform.
-
-        Args:
-            config: as for log-mel, and how many coefficients are kept.
-        """
         super().__init__(config)
         self.shape = (config.n_mfcc, self.spectrum.num_frames)
         create_dct = import_torchaudio().functional.create_dct
@@ -138,7 +130,11 @@ class Normalizer(nn.Module):
 
     `utterance`: over each utterance's frames, each channel's mean, and one deviation for all channels, so that the
     spectrum's shape in time stays. `corpus`: per channel, statistics of the training corpus, kept with the weights.
-    `none`: as they are.
+    `none`: as they are. Starts with the statistics of already normal features.
+
+    Args:
+        kind: none, utterance or corpus.
+        channels: C.
     """
 
     EPSILON = 1e-4
@@ -148,12 +144,6 @@ class Normalizer(nn.Module):
     std: Tensor
 
     def __init__(self, kind: str, channels: int) -> None:
-        """Starts with the statistics of already normal features.
-
-        Args:
-            kind: none, utterance or corpus.
-            channels: C.
-        """
         super().__init__()
         self.kind = kind
         if kind == "corpus":

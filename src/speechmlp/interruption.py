@@ -25,7 +25,6 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        """Changes nothing yet."""
         self.number: int | None = None
         self._before: dict[signal.Signals, Any] = {}
 

@@ -26,15 +26,13 @@ class SharedDropout(nn.Module):
     """Dropout with one mask for all frames of an utterance: rows [F x B, W] -> rows [F x B, W].
 
     A fresh mask for every cell is a noticeable part of a training step on a CPU.
+
+    Args:
+        p: share of channels that are zeroed.
+        frames: F.
     """
 
     def __init__(self, p: float, frames: int) -> None:
-        """Keeps the numbers.
-
-        Args:
-            p: share of channels that are zeroed.
-            frames: F.
-        """
         super().__init__()
         self.p, self.frames = p, frames
 
@@ -48,18 +46,17 @@ class SharedDropout(nn.Module):
 
 
 class MixerBlock(nn.Module):
-    """MLP across frames, then across channels, each after layer norm, with a residual (Tolstikhin et al., 2021)."""
+    """MLP across frames, then across channels, each after layer norm, with a residual (Tolstikhin et al., 2021).
+
+    Args:
+        frames: F.
+        width: W.
+        token_hidden: hidden width of the MLP across frames.
+        channel_hidden: hidden width of the MLP across channels.
+        dropout: share of hidden channels that are zeroed in training.
+    """
 
     def __init__(self, frames: int, width: int, token_hidden: int, channel_hidden: int, dropout: float) -> None:
-        """Builds the two MLPs.
-
-        Args:
-            frames: F.
-            width: W.
-            token_hidden: hidden width of the MLP across frames.
-            channel_hidden: hidden width of the MLP across channels.
-            dropout: share of hidden channels that are zeroed in training.
-        """
         super().__init__()
         self.frames = frames
         self.token_norm = nn.LayerNorm(width)
@@ -79,17 +76,18 @@ class MixerBlock(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """One half of the channels gates the other after a dense layer across frames (gMLP, Liu et al., 2021)."""
+    """One half of the channels gates the other after a dense layer across frames (gMLP, Liu et al., 2021).
+
+    The gate starts as a constant one, as the source prescribes.
+
+    Args:
+        frames: F.
+        width: W.
+        channel_hidden: channels of each half.
+        dropout: share of gated channels that are zeroed in training.
+    """
 
     def __init__(self, frames: int, width: int, channel_hidden: int, dropout: float) -> None:
-        """Builds the layers; the gate starts as a constant one, as the source prescribes.
-
-        Args:
-            frames: F.
-            width: W.
-            channel_hidden: channels of each half.
-            dropout: share of gated channels that are zeroed in training.
-        """
         super().__init__()
         self.frames = frames
         self.norm = nn.LayerNorm(width)

@@ -41,15 +41,13 @@ class Output(nn.Linear):
     It starts small, so that the first loss is near ln 26. With a gate it has one output more, whose sigmoid scales the
     logits: near one where there is a letter, near zero, and so all letters equally probable, where there is none. Which
     letter comes first is not changed by it.
+
+    Args:
+        inputs: W.
+        gate: whether there is one.
     """
 
     def __init__(self, inputs: int, gate: bool) -> None:
-        """Builds and initialises the layer.
-
-        Args:
-            inputs: W.
-            gate: whether there is one.
-        """
         super().__init__(inputs, NUM_LETTERS + gate)
         self.gate = gate
         nn.init.normal_(self.weight, std=0.1 / math.sqrt(inputs))
@@ -66,15 +64,13 @@ class MLP(nn.Module):
 
     Each hidden layer is linear, then normalisation, activation and dropout as configured. Weights start with He's
     variance (2015) for rectifiers and Glorot's (2010) with the activation's gain for tanh and sigmoid.
+
+    Args:
+        config: widths, activation, normalisation and dropout.
+        inputs: C x F.
     """
 
     def __init__(self, config: MLPConfig, inputs: int) -> None:
-        """Builds and initialises the layers.
-
-        Args:
-            config: widths, activation, normalisation and dropout.
-            inputs: C x F.
-        """
         super().__init__()
         layers: list[nn.Module] = []
         for width in config.hidden:
@@ -106,15 +102,13 @@ class TokenMLP(nn.Module):
     Linear embedding of each frame plus a learnt vector for its place, mixer or gated blocks, layer norm, a few learnt
     weighted means over frames, one output layer. It has no convolution, recurrence or attention: every weight is a
     dense layer.
+
+    Args:
+        config: widths, number of blocks and dropout.
+        shape: C and F.
     """
 
     def __init__(self, config: MixerConfig | GatedMLPConfig, shape: tuple[int, int]) -> None:
-        """Builds the layers.
-
-        Args:
-            config: widths, number of blocks and dropout.
-            shape: C and F.
-        """
         super().__init__()
         channels, frames = shape
         self.embed = nn.Linear(channels, config.width)
@@ -146,14 +140,12 @@ class SpeechClassifier(nn.Module):
     """Spoken-letter classifier: waveforms float32 [B, 16000] at 16 kHz -> logits [B, 26].
 
     In training the front end augments as configured; in use it does not.
+
+    Args:
+        config: its `front_end`, `augment` and `model` sections are read.
     """
 
     def __init__(self, config: Config) -> None:
-        """Builds the model that a configuration describes.
-
-        Args:
-            config: its `front_end`, `augment` and `model` sections are read.
-        """
         super().__init__()
         self.front_end: Raw | LogMel | Aligned
         match config.front_end:

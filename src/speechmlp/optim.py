@@ -81,15 +81,13 @@ class MuonAdamW(torch.optim.Optimizer):
 
     Muon (Jordan, 2024) replaces a matrix's momentum by the nearest orthogonal matrix; its step is scaled to AdamW's
     usual size (Liu et al., 2025), so that one learning rate serves both.
+
+    Args:
+        config: learning rate, momenta and decay.
+        groups: of parameters; those without a `weight_decay` of their own are matrices.
     """
 
     def __init__(self, config: MuonConfig, groups: list[dict[str, Any]]) -> None:
-        """Shares the groups out: those with weight decay are matrices.
-
-        Args:
-            config: learning rate, momenta and decay.
-            groups: of parameters; those without a `weight_decay` of their own are matrices.
-        """
         matrices = [parameter for group in groups if "weight_decay" not in group for parameter in group["params"]]
         others = [group for group in groups if "weight_decay" in group]
         lr, capturable = _rate(config.lr, matrices)

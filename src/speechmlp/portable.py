@@ -28,14 +28,15 @@ Predictor = Callable[[Tensor], Tensor]
 
 
 class PortableClassifier(nn.Module):
-    """What is exported: waveforms float32 [N, T] at 16 kHz -> probabilities [N, 26]."""
+    """What is exported: waveforms float32 [N, T] at 16 kHz -> probabilities [N, 26].
+
+    Holds a copy of the model.
+
+    Args:
+        checkpoint: with the temperature that logits are divided by.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        """Takes a copy of the model.
-
-        Args:
-            checkpoint: with the temperature that logits are divided by.
-        """
         super().__init__()
         self.classifier = copy.deepcopy(checkpoint.model).eval()
         self.temperature = checkpoint.temperature
@@ -60,11 +61,6 @@ class FoldedSpectrum(nn.Module):
     bands: Tensor
 
     def __init__(self, spectrum: MelSpectrum) -> None:
-        """Takes sizes, window and bands.
-
-        Args:
-            spectrum: whose numbers are wanted.
-        """
         super().__init__()
         self.n_fft, self.hop_length, self.padding = spectrum.n_fft, spectrum.hop_length, spectrum.padding
         self.num_frames = spectrum.num_frames

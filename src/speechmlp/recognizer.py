@@ -130,16 +130,10 @@ class Recognizer:
 
     Attributes:
         checkpoint: the model with its configuration, temperature and the probability under which it declines.
-        device: where it computes.
+        device: where it computes; the checkpoint's model is moved there.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
-        """Takes a checkpoint to a device.
-
-        Args:
-            checkpoint: its model is moved.
-            device: where to compute.
-        """
         self.checkpoint = checkpoint
         self.device = device
         self._model = checkpoint.model.to(device).eval()

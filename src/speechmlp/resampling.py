@@ -34,15 +34,13 @@ class Resampler:
 
     The same kernel and the same numbers but for rounding. Torchaudio convolves with all phases of the kernel side by
     side, where nine of ten taps are zeros; here they are cut off.
+
+    Args:
+        before: rate of what comes, in any unit.
+        after: rate of what leaves, in the same unit; not the same.
     """
 
     def __init__(self, before: int, after: int) -> None:
-        """Cuts the kernel.
-
-        Args:
-            before: rate of what comes, in any unit.
-            after: rate of what leaves, in the same unit; not the same.
-        """
         transform = import_torchaudio().transforms.Resample(before, after)
         common = math.gcd(before, after)
         before, after = before // common, after // common

@@ -21,17 +21,15 @@ class Sampler:
 
     The main corpus's utterances come once each, in random order, or, with `balance`, as many drawn with replacement, a
     letter's chance being its frequency ^ (1 - balance). Further corpora add utterances drawn anew for every epoch.
+
+    Args:
+        labels: int64, of the main corpus and the further ones, one after the other.
+        sizes: utterances in each.
+        weights: utterances drawn from each further corpus for one of the main one.
+        balance: 0 for letters as they come, 1 for each letter as often as any other.
     """
 
     def __init__(self, labels: Tensor, sizes: list[int], weights: list[float], balance: float) -> None:
-        """Computes the chances.
-
-        Args:
-            labels: int64, of the main corpus and the further ones, one after the other.
-            sizes: utterances in each.
-            weights: utterances drawn from each further corpus for one of the main one.
-            balance: 0 for letters as they come, 1 for each letter as often as any other.
-        """
         self.sizes, self.weights = sizes, weights
         main = labels[: sizes[0]].cpu()
         self.chances = torch.bincount(main).double()[main] ** -balance if balance else None

@@ -25,7 +25,13 @@ FORMAT = 1
 
 
 class SegmentScorer(nn.Module):
-    """Log-odds of stretches of recordings: waveforms [B, T] and starts and ends [S] -> [S]."""
+    """Log-odds of stretches of recordings: waveforms [B, T] and starts and ends [S] -> [S].
+
+    Args:
+        width: of a frame's embedding.
+        hidden: of the two hidden layers.
+        dropout: after each of them.
+    """
 
     WARPED = 20
     """Tokens over the whole stretch."""
@@ -35,13 +41,6 @@ class SegmentScorer(nn.Module):
     """Natural logarithm of a usual letter's frames."""
 
     def __init__(self, width: int = 32, hidden: int = 192, dropout: float = 0.2) -> None:
-        """Builds the front end and the layers.
-
-        Args:
-            width: of a frame's embedding.
-            hidden: of the two hidden layers.
-            dropout: after each of them.
-        """
         super().__init__()
         self.front_end = Aligned(AlignedConfig(endpoints="energy"))
         self.embed = nn.Linear(self.front_end.shape[0], width)

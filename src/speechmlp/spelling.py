@@ -103,12 +103,6 @@ class Speller:
     """Finds spelled letters; may be shared by threads."""
 
     def __init__(self, recognizer: Recognizer, scorer: SegmentScorer) -> None:
-        """Takes the scorer to the recognizer's device.
-
-        Args:
-            recognizer: reads single letters.
-            scorer: finds where they are.
-        """
         self.recognizer = recognizer
         self.scorer = scorer.to(recognizer.device)
         self.hop = scorer.front_end.spectrum.hop_length

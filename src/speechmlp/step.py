@@ -33,18 +33,16 @@ class Recorder:
     """Does steps on CUDA a few times, then records them as a graph, one for each size of batch, and repeats that.
 
     Graph or not, the same kernels do the same with the same draws.
+
+    Args:
+        learn: does a step and returns its loss.
+        device: a CUDA device.
     """
 
     WARM_UP = 3
     """Steps before one is recorded: the first ones make what stays, such as the optimizer's state."""
 
     def __init__(self, learn: Callable[[Batch], Tensor], device: torch.device) -> None:
-        """Does nothing yet.
-
-        Args:
-            learn: does a step and returns its loss.
-            device: a CUDA device.
-        """
         self._learn = learn
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._done: Counter[int] = Counter()  # steps by number of utterances
@@ -83,6 +81,14 @@ class TrainingStep:
 
     On CUDA the steps of a single process are recorded as a graph and repeated.
 
+    Args:
+        learner: from a batch to the loss to minimise and the labels' part of it; perhaps distributed.
+        model: that is trained.
+        average: the moving average of the model's weights; None without one.
+        config: the training section.
+        optimizer: of the model's parameters; its learning rate is set before each step.
+        processes: that train the model.
+
     Attributes:
         watch: checks that loss and gradients are finite.
     """
@@ -96,16 +102,6 @@ class TrainingStep:
         optimizer: torch.optim.Optimizer,
         processes: Processes,
     ) -> None:
-        """Keeps references.
-
-        Args:
-            learner: from a batch to the loss to minimise and the labels' part of it; perhaps distributed.
-            model: that is trained.
-            average: the moving average of the model's weights; None without one.
-            config: the training section.
-            optimizer: of the model's parameters; its learning rate is set before each step.
-            processes: that train the model.
-        """
         self._learner, self._model, self._average = learner, model, average
         self._config, self._optimizer, self._processes = config, optimizer, processes
         device = next(model.parameters()).device

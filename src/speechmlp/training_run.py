@@ -44,23 +44,23 @@ def load_teachers(config: Config, device: torch.device) -> Teachers | None:
 class TrainingRun:
     """A model in training and its folder.
 
+    Making one opens the corpora, builds the model or takes it from the checkpoint, and makes the folder of a new run.
+
+    Args:
+        start: where training starts.
+        name: of a new run, where its configuration names none.
+        processes: that learn together.
+
     Attributes:
         run: the folder.
         used: the model that is validated and kept: the average of weights where there is one.
         history: records of the epochs done.
+
+    Raises:
+        UserError: something in the configuration, the corpora, the checkpoint or the folder is wrong.
     """
 
     def __init__(self, start: Start, name: str, processes: Processes = ALONE) -> None:
-        """Opens the corpora, builds the model or takes it from the checkpoint, and makes the folder of a new run.
-
-        Args:
-            start: where training starts.
-            name: of a new run, where its configuration names none.
-            processes: that learn together.
-
-        Raises:
-            UserError: something in the configuration, the corpora, the checkpoint or the folder is wrong.
-        """
         config = self.config = start.config
         self.processes = processes
         self.device = select_device(config.device)

@@ -33,11 +33,6 @@ class StepWatch:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Remembers the parameters.
-
-        Args:
-            model: in training.
-        """
         self._parameters = dict(model.named_parameters())
         self._names: list[str] = []
         self._epoch = 0

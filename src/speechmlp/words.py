@@ -44,8 +44,14 @@ class Lattice:
 class WordList:
     """Words to choose from.
 
+    Args:
+        words: of letters A to Z in either case; what else they hold, such as apostrophes, is passed over.
+
     Attributes:
         words: as they were given, without repetition, W.
+
+    Raises:
+        UserError: there is no letter in them.
     """
 
     # Chosen on AN4's validation speakers, by word accuracy and cross-entropy among 10,000 words.
@@ -57,14 +63,6 @@ class WordList:
     """For each segment: a list of words needs less proof that something is a letter than the search without one."""
 
     def __init__(self, words: Iterable[str]) -> None:
-        """Builds the trie.
-
-        Args:
-            words: of letters A to Z in either case; what else they hold, such as apostrophes, is passed over.
-
-        Raises:
-            UserError: there is no letter in them.
-        """
         spelled = {word: re.sub("[^A-Z]", "", word.upper()) for word in dict.fromkeys(words)}
         self.words = [word for word, letters in spelled.items() if letters]
         if not self.words:

@@ -62,14 +62,15 @@ class Voice:
 
 
 class ESpeak:
-    """eSpeak NG in this process."""
+    """eSpeak NG in this process.
+
+    Making one loads the library.
+
+    Raises:
+        UserError: the extra `synthetic` is not installed, or the library does not start.
+    """
 
     def __init__(self) -> None:
-        """Loads the library.
-
-        Raises:
-            UserError: the extra `synthetic` is not installed, or the library does not start.
-        """
         library, data = _library()
         self._library = ctypes.CDLL(library)
         self._chunks: list[bytes] = []
