@@ -3,6 +3,7 @@
 import doctest
 import json
 import re
+from fnmatch import fnmatch
 
 from scripts.evaluate_spelling import render_table as render_spelling
 from scripts.reproduce_results import BEGIN, END, PEER, ROWS, render_table
@@ -30,6 +31,17 @@ def test_files_that_are_named_exist() -> None:
         text = (ROOT / document).read_text(encoding="utf-8")
         for name in re.findall(r"(?:scripts|configs|docs)/[\w.]*\w(?![\w*])", text):
             assert (ROOT / name).exists() or (ROOT / f"{name}.py").exists(), f"{document}: {name}"
+
+
+def test_the_map_names_every_module_and_script_and_no_other() -> None:
+    names = re.findall(r"[\w*]+\.py|\w+(?=/)", README.partition("## Where things are")[2])
+    source = ROOT / "src" / "speechmlp"
+    files = [*(ROOT / "scripts").glob("*.py"), *(path for path in source.rglob("*.py") if path.name[0] != "_")]
+    for path in files:
+        folders = [] if path.parent.name == "scripts" else path.relative_to(source).parts[:-1]
+        assert any(fnmatch(path.name, name) for name in names) or set(folders) & set(names), path
+    for name in names:
+        assert not name.endswith(".py") or any(fnmatch(path.name, name) for path in files), name
 
 
 def test_the_examples_in_the_readme_run() -> None:

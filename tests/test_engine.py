@@ -23,12 +23,20 @@ def test_corpus_statistics_are_those_of_the_training_features(tone_corpus: Path,
     assert (features.std((0, 2)) - 1).abs().max() < 1e-2
 
 
-def test_devices() -> None:
+@pytest.mark.parametrize("count", [0, 2])
+def test_devices(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without a GPU, and on one with two."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     assert select_device("cpu") == CPU
-    assert select_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    wrong = "cuda:99" if torch.cuda.is_available() else "cuda"
-    with pytest.raises(UserError, match=f"device: .*{wrong}"):
-        select_device(wrong)
+    assert select_device("auto") == torch.device("cuda" if count else "cpu")
+    if count:
+        assert select_device("cuda:1") == torch.device("cuda:1")
+        with pytest.raises(UserError, match="device: expected cuda:0 to cuda:1, found cuda:2"):
+            select_device("cuda:2")
+    else:
+        with pytest.raises(UserError, match="device: cuda is asked for, but no CUDA device can be used here"):
+            select_device("cuda")
 
 
 def test_smoothed_targets_agree_with_torch() -> None:

@@ -12,9 +12,11 @@ from speechmlp.config_file import load_config
 from speechmlp.dataset import DeviceCorpus, SpokenLetters
 from speechmlp.engine import fit_normalizer, predict
 from speechmlp.history import EpochRecord, kept_epoch
+from speechmlp.manifest import read_manifest, write_manifest
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
 from speechmlp.sampling import Sampler
+from speechmlp.training_corpora import Corpora
 from speechmlp.training_loop import Task, train
 from speechmlp.watch import NonFiniteError
 
@@ -165,10 +167,25 @@ def test_the_average_of_weights_follows_and_is_what_is_validated(corpora: tuple[
     assert records[-1].valid_loss < records[0].valid_loss
 
 
-@pytest.mark.parametrize("setting", ["training.mixup=0.3", "training.precision=bfloat16", "training.balance=1.0"])
+@pytest.mark.parametrize("setting", ["training.mixup=0.3", "training.precision=bfloat16"])
 def test_training_options_still_learn(corpora: tuple[DeviceCorpus, DeviceCorpus], setting: str) -> None:
     _, records = fit(configured("training.epochs=15", setting), corpora)
     assert records[-1].valid_loss < 0.7 * records[0].valid_loss
     _, plain = fit(configured("training.epochs=1"), corpora)
-    if "balance" not in setting:
-        assert records[0].train_loss != plain[0].train_loss
+    assert records[0].train_loss != plain[0].train_loss
+
+
+@pytest.mark.parametrize(("balance", "least", "most"), [(0.0, 4.0, 4.0), (1.0, 0.9, 1.4)])
+def test_balance_evens_out_a_corpus_that_is_not(tone_corpus: Path, balance: float, least: float, most: float) -> None:
+    uneven = [
+        utterance
+        for utterance in read_manifest(tone_corpus)
+        if utterance.split != "train" or utterance.letter == "A" or utterance.speaker == "s0"
+    ]
+    write_manifest(tone_corpus.with_name("uneven.tsv"), uneven)  # 4 of A, 1 of each other letter
+    places = [f"corpus.manifest={tone_corpus.with_name('uneven.tsv')}", f"corpus.cache={tone_corpus.parent / 'cache'}"]
+    corpora = Corpora.open(configured(f"training.balance={balance}", *places), CPU)
+    orders = [corpora.sampler.order(torch.Generator().manual_seed(seed)) for seed in range(200)]
+    assert {len(order) for order in orders} == {29}
+    mean = torch.stack([(corpora.corpus.labels[order] == 0).sum() for order in orders]).double().mean().item()
+    assert least <= mean <= most  # 29 / 26 if all letters are as frequent
