@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from speechmlp.dataset import SpokenLetters
-from speechmlp.engine import EVALUATION_BATCH
 from speechmlp.errors import run_command
 from speechmlp.export_formats import FORMATS, export
+from speechmlp.inference import EVALUATION_BATCH
 from speechmlp.packing import open_packed
 from speechmlp.portable import Predictor
 from speechmlp.recognizer import load_recognizer

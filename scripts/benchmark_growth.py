@@ -12,9 +12,9 @@ import torch
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
 from speechmlp.dataset import DeviceCorpus
-from speechmlp.engine import select_device
 from speechmlp.environment import keep_freed_memory
 from speechmlp.errors import UserError, run_command
+from speechmlp.inference import select_device
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
 from speechmlp.sampling import Sampler

@@ -37,9 +37,10 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
 from speechmlp.dataset import DeviceCorpus, SpokenLetters
-from speechmlp.engine import Learner, make_deterministic, select_device
+from speechmlp.engine import Learner
 from speechmlp.environment import keep_freed_memory
 from speechmlp.errors import UserError, run_command
+from speechmlp.inference import make_deterministic, select_device
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer
 from speechmlp.packing import open_packed

@@ -13,8 +13,8 @@ import torch
 
 from speechmlp.checkpoint import load_checkpoint, save_checkpoint
 from speechmlp.dataset import SpokenLetters
-from speechmlp.engine import predict
 from speechmlp.errors import UserError, run_command
+from speechmlp.inference import predict
 from speechmlp.metrics import fit_reject_below, fit_temperature
 from speechmlp.packing import open_packed
 

@@ -10,6 +10,7 @@ import soundfile
 from playwright.sync_api import Browser
 
 from speechmlp.audit import main
+from speechmlp.audit_text import format_audit
 from speechmlp.config import CorpusConfig
 from speechmlp.corpus_audit import audit_corpus
 from speechmlp.findings import KINDS, Audit
@@ -17,7 +18,6 @@ from speechmlp.labels import LETTERS
 from speechmlp.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.packing import open_packed
 from speechmlp.quick_check import quick_check
-from speechmlp.report import format_audit
 from tests.conftest import ROOT, Run
 
 AUDIT = ["-m", "speechmlp.audit", "--manifest"]

@@ -13,7 +13,8 @@ from speechmlp.config import Config
 from speechmlp.config_file import load_config
 from speechmlp.dataset import Batch
 from speechmlp.distillation import same_features
-from speechmlp.engine import ALONE, Learner
+from speechmlp.distributed import ALONE
+from speechmlp.engine import Learner
 from speechmlp.findings import Audit
 from speechmlp.labels import NUM_LETTERS
 from speechmlp.models import SpeechClassifier

@@ -7,8 +7,9 @@ import torch
 
 from speechmlp.config_file import load_config
 from speechmlp.dataset import SpokenLetters
-from speechmlp.engine import _targets, fit_normalizer, select_device
+from speechmlp.engine import _targets, fit_normalizer
 from speechmlp.errors import UserError
+from speechmlp.inference import select_device
 from speechmlp.models import SpeechClassifier
 
 CPU = torch.device("cpu")

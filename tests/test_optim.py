@@ -11,7 +11,8 @@ from speechmlp.config import (
     OneCycleConfig,
     SGDConfig,
 )
-from speechmlp.optim import StackedMuon, build_optimizer, lr_share
+from speechmlp.optim import StackedMuon, build_optimizer
+from speechmlp.schedule import lr_share
 
 
 def test_schedules_start_peak_and_end_where_they_say() -> None:

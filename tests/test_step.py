@@ -12,7 +12,8 @@ import torch
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
 from speechmlp.dataset import Batch
-from speechmlp.engine import ALONE, Learner
+from speechmlp.distributed import ALONE
+from speechmlp.engine import Learner
 from speechmlp.models import SpeechClassifier
 from speechmlp.step import TrainingStep
 from tests.conftest import ROOT

@@ -10,8 +10,9 @@ import torch
 from speechmlp.config import Config
 from speechmlp.config_file import load_config
 from speechmlp.dataset import DeviceCorpus, SpokenLetters
-from speechmlp.engine import fit_normalizer, predict
+from speechmlp.engine import fit_normalizer
 from speechmlp.history import EpochRecord, kept_epoch
+from speechmlp.inference import predict
 from speechmlp.manifest import read_manifest, write_manifest
 from speechmlp.models import SpeechClassifier
 from speechmlp.optim import build_optimizer

@@ -29,10 +29,10 @@ def _parser() -> argparse.ArgumentParser:
 def _audit(arguments: argparse.Namespace) -> int:
     import_torch()
     from speechmlp.audit_page import render_audit
+    from speechmlp.audit_text import format_audit
     from speechmlp.corpora.files import new_corpus
     from speechmlp.corpus_audit import audit_corpus
     from speechmlp.pictures import load_pyplot
-    from speechmlp.report import format_audit
 
     if not arguments.text:
         load_pyplot()  # told before the work, not after it

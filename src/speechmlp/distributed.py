@@ -123,6 +123,10 @@ class Processes:
         return model
 
 
+ALONE = Processes()
+"""One process, without torchrun."""
+
+
 class SharedBatchNorm(nn.BatchNorm1d):
     """Batch normalisation over the batch of all processes: [B, W] -> [B, W].
 

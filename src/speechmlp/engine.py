@@ -1,53 +1,19 @@
-"""What is computed from batches on a device: features' statistics, predictions, losses. Knows neither YAML nor files.
+"""What is computed from batches on a device: features' statistics, losses, predictions. Knows neither YAML nor files.
 
 Dimension key: `B` batch, `N` utterances.
 """
 
-import os
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from speechmlp.config import TrainingConfig
 from speechmlp.dataset import Batch, DeviceCorpus
 from speechmlp.distillation import Teachers
-from speechmlp.distributed import Processes
-from speechmlp.errors import UserError
+from speechmlp.distributed import ALONE, Processes
+from speechmlp.inference import EVALUATION_BATCH, predict_logits
 from speechmlp.labels import NUM_LETTERS
 from speechmlp.models import SpeechClassifier
-from speechmlp.sampling import num_batches
-
-EVALUATION_BATCH = 256
-"""Large enough to fill two cores, small enough that features of a batch stay in cache."""
-
-ALONE = Processes()
-
-
-def select_device(name: str) -> torch.device:
-    """Returns the device of a configuration's `device` value.
-
-    Raises:
-        UserError: CUDA is asked for and absent, or has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError(f"device: {name} is asked for, but no CUDA device can be used here; take cpu or auto")
-        if device.index is not None and device.index >= torch.cuda.device_count():
-            raise UserError(f"device: expected cuda:0 to cuda:{torch.cuda.device_count() - 1}, found {name}")
-    return device
-
-
-def make_deterministic(device: torch.device) -> None:
-    """Makes CUDA kernels give the same bits every time; the CPU does so by itself."""
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
 
 
 @torch.no_grad()
@@ -66,18 +32,14 @@ def fit_normalizer(model: SpeechClassifier, corpus: DeviceCorpus, processes: Pro
 
 
 @torch.inference_mode()
-def predict(model: SpeechClassifier, corpus: DeviceCorpus, processes: Processes = ALONE) -> tuple[Tensor, Tensor]:
-    """Returns logits float32 [N, 26] and labels int64 [N] of every utterance, in the corpus's order.
+def predict_shared(model: SpeechClassifier, corpus: DeviceCorpus, processes: Processes) -> tuple[Tensor, Tensor]:
+    """Returns what `predict` does; each process predicts its part, and each gets all.
 
-    Of several processes each predicts its share, and each gets all. The first one shows a progress bar.
+    The first one shows a progress bar.
     """
-    model.eval()
     mine = processes.share(torch.arange(len(corpus)))
-    batches, total = corpus.batches(EVALUATION_BATCH, mine), num_batches(len(mine), EVALUATION_BATCH)
-    logits = [torch.empty(0, NUM_LETTERS, device=corpus.device)]
-    for batch in tqdm(batches, "predicting", total, leave=False, disable=None if processes.first else True):
-        logits.append(model(batch.waveforms).float())
-    return processes.whole(torch.cat(logits), len(corpus)).cpu(), corpus.labels.cpu()
+    logits = predict_logits(model, corpus, mine, bar=processes.first)
+    return processes.whole(logits, len(corpus)).cpu(), corpus.labels.cpu()
 
 
 def _targets(labels: Tensor, smoothing: float) -> Tensor:

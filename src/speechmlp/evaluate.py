@@ -87,10 +87,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from speechmlp.config_file import override_config
     from speechmlp.corpora.files import new_corpus
     from speechmlp.dataset import SpokenLetters, load_negatives
-    from speechmlp.engine import predict, select_device
     from speechmlp.groups import find_groups
     from speechmlp.html_examples import find_examples
     from speechmlp.html_report import render_report
+    from speechmlp.inference import predict, select_device
     from speechmlp.manifest import Split, shared_speakers
     from speechmlp.metrics import find_mistakes, score, score_rejection
     from speechmlp.packing import open_packed

@@ -19,7 +19,8 @@ from speechmlp.config import MLPConfig, OneCycleConfig
 from speechmlp.labels import NUM_LETTERS
 from speechmlp.manifest import UNKNOWN_SPEAKER
 from speechmlp.models import MLP
-from speechmlp.optim import lr_share, set_lr
+from speechmlp.optim import set_lr
+from speechmlp.schedule import lr_share
 
 FOLDS = 5
 EPOCHS = 15

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules."""
+"""Optimizers."""
 
 import math
 from collections import defaultdict
@@ -11,15 +11,11 @@ from torch import Tensor, nn
 from speechmlp.config import (
     AdamConfig,
     AdamWConfig,
-    ConstantConfig,
-    CosineConfig,
     MuonConfig,
-    OneCycleConfig,
     SGDConfig,
     TrainingConfig,
 )
-
-Schedule = ConstantConfig | CosineConfig | OneCycleConfig
+from speechmlp.schedule import lr_share
 
 
 def orthogonalized(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
@@ -228,27 +224,6 @@ def _alike(value: Any, parameter: torch.Tensor) -> bool:
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
         return False
     return value.shape == parameter.shape and value.is_floating_point()
-
-
-def _half_cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def lr_share(schedule: Schedule, step: int, num_steps: int) -> float:
-    """Returns the learning rate of a step as a share of the configured one: a pure function of the step.
-
-    Args:
-        schedule: constant, cosine or one_cycle.
-        step: 0 to num_steps - 1.
-        num_steps: all optimizer steps of the run.
-    """
-    if isinstance(schedule, ConstantConfig):
-        return 1.0
-    rise = round(schedule.warmup * num_steps)
-    if step < rise:
-        share = (step + 1) / rise
-        return share if isinstance(schedule, CosineConfig) else _half_cosine(schedule.initial, 1.0, share)
-    return _half_cosine(1.0, schedule.final, (step - rise) / max(1, num_steps - 1 - rise))
 
 
 def scheduled_lr(config: TrainingConfig, step: int, num_steps: int) -> float:

@@ -24,8 +24,8 @@ from torch import Tensor
 from speechmlp.alignment import Aligned
 from speechmlp.audio import MAX_PEAK, MAX_SAMPLE_RATE, SAMPLE_RATE, fit_one_second, load, second_start, to_mono_16k
 from speechmlp.checkpoint import Checkpoint, load_checkpoint
-from speechmlp.engine import EVALUATION_BATCH, select_device
 from speechmlp.errors import UserError
+from speechmlp.inference import EVALUATION_BATCH, select_device
 from speechmlp.labels import LETTERS
 from speechmlp.packing import FULL_SCALE
 

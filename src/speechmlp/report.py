@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from speechmlp.findings import Audit
 from speechmlp.labels import E_SET
 from speechmlp.listening import MEANINGS
 from speechmlp.scores import Comparison, Estimate, Rejection, Robustness, Scores
@@ -87,24 +86,4 @@ def format_robustness(robustness: Sequence[Robustness]) -> str:
         levels = [f"{point.level}: {percent(point.accuracy.value)}" for point in points]
         found = ", ".join(levels) if kind != "telephone" else percent(points[0].accuracy.value)
         lines.append(f"  {MEANINGS[kind]}: {found}")
-    return "\n".join(lines)
-
-
-def format_audit(audit: Audit) -> str:
-    """Returns what an audit finds as lines of text, the gravest first."""
-    splits = ", ".join(f"{split}: {count}" for split, count in audit.splits.items())
-    lines = [f"{audit.manifest}: {audit.num_utterances} utterances of {audit.num_speakers} speakers ({splits})"]
-    lines += [finding.line() for finding in audit.findings]
-    lines += [
-        f"{s.name}: median {s.median:g} {s.unit}, 5 % under {s.low:g}, 5 % over {s.high:g}" for s in audit.spreads
-    ]
-    if audit.doubts is not None:
-        lines.append(f"Doubted labels: {len(audit.doubts)}; {audit.wrong_labels} labels are probably wrong")
-        lines += [
-            f"  {doubt.path}: {doubt.letter}, more probably {doubt.suggested} ({doubt.margin:+.2f})"
-            for doubt in audit.doubts[:10]
-        ]
-    errors = sum(finding.severity == "error" for finding in audit.findings)
-    warnings = sum(finding.severity == "warning" for finding in audit.findings)
-    lines.append(f"Kinds of errors: {errors}, of warnings: {warnings}")
     return "\n".join(lines)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE
-from speechmlp.engine import EVALUATION_BATCH
+from speechmlp.inference import EVALUATION_BATCH
 from speechmlp.labels import LETTERS
 from speechmlp.recognizer import WEIGHTS as LETTERS_MODEL
 from speechmlp.recognizer import Recognizer, Waveform, as_mono, load_recognizer

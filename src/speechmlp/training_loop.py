@@ -13,8 +13,8 @@ from tqdm import tqdm
 from speechmlp.config import TrainingConfig
 from speechmlp.dataset import DeviceCorpus
 from speechmlp.distillation import Teachers
-from speechmlp.distributed import Processes
-from speechmlp.engine import ALONE, Learner, predict
+from speechmlp.distributed import ALONE, Processes
+from speechmlp.engine import Learner, predict_shared
 from speechmlp.errors import UserError
 from speechmlp.history import EpochRecord, next_record
 from speechmlp.interruption import Interrupted, PartialEpoch
@@ -107,7 +107,7 @@ def _validate(task: Task, epoch: int) -> tuple[float, float]:
     """Returns the loss, in nats, and the accuracy on the validation set."""
     used = task.model if task.average is None else task.average
     with dead_layers(used.network, task.warn):
-        logits, labels = predict(used, task.valid, task.processes)
+        logits, labels = predict_shared(used, task.valid, task.processes)
     loss = F.cross_entropy(logits, labels).item()
     if not math.isfinite(loss):
         raise UserError(f"epoch {epoch}: the validation loss is {loss}; try a smaller training.optimizer.lr")

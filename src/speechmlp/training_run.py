@@ -11,10 +11,11 @@ from speechmlp.board import Board
 from speechmlp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from speechmlp.config import Config
 from speechmlp.distillation import Teachers, same_features
-from speechmlp.distributed import Processes
-from speechmlp.engine import ALONE, fit_normalizer, make_deterministic, predict, select_device
+from speechmlp.distributed import ALONE, Processes
+from speechmlp.engine import fit_normalizer
 from speechmlp.errors import UserError
 from speechmlp.history import EpochRecord, kept_epoch
+from speechmlp.inference import make_deterministic, predict, select_device
 from speechmlp.interruption import Interrupted, Interruption, PartialEpoch
 from speechmlp.metrics import fit_reject_below, fit_temperature
 from speechmlp.models import SpeechClassifier
