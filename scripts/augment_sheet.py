@@ -19,16 +19,16 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE
-from speechmlp.config import LogMelConfig
-from speechmlp.config_file import load_config
+from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.config.loading import load_config
+from speechmlp.config.schema import LogMelConfig
 from speechmlp.corpora.files import new_corpus
-from speechmlp.dataset import SpokenLetters
+from speechmlp.data.dataset import SpokenLetters
+from speechmlp.data.packed import open_packed
 from speechmlp.errors import UserError, run_command
-from speechmlp.frontends import MelSpectrum
-from speechmlp.models import SpeechClassifier
-from speechmlp.packing import open_packed
-from speechmlp.pictures import load_pyplot
+from speechmlp.evaluation.pictures import load_pyplot
+from speechmlp.models.classifier import SpeechClassifier
+from speechmlp.models.features import MelSpectrum
 
 BATCH = 32
 """Utterances augmented at once: those shown, and others to be the babble behind them."""

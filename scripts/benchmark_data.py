@@ -8,10 +8,10 @@ import time
 
 import torch
 
-from speechmlp.config import CorpusConfig
-from speechmlp.dataset import SpokenLetters
+from speechmlp.config.schema import CorpusConfig
+from speechmlp.data.dataset import SpokenLetters
+from speechmlp.data.packed import open_packed
 from speechmlp.errors import UserError, run_command
-from speechmlp.packing import open_packed
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,11 +16,11 @@ import soundfile
 import torch
 import torchaudio
 
-from speechmlp.config import CorpusConfig
+from speechmlp.config.schema import CorpusConfig
+from speechmlp.data.manifest import Utterance, write_manifest
+from speechmlp.data.packed import open_packed
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import Utterance, write_manifest
-from speechmlp.packing import open_packed
 
 RATES = (16_000, 44_100)
 

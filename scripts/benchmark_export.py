@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from speechmlp.dataset import SpokenLetters
+from speechmlp.data.dataset import SpokenLetters
+from speechmlp.data.packed import open_packed
 from speechmlp.errors import run_command
-from speechmlp.export_formats import FORMATS, export
-from speechmlp.inference import EVALUATION_BATCH
-from speechmlp.packing import open_packed
-from speechmlp.portable import Predictor
-from speechmlp.recognizer import load_recognizer
+from speechmlp.export.formats import FORMATS, export
+from speechmlp.export.portable import Predictor
+from speechmlp.models.inference import EVALUATION_BATCH
+from speechmlp.recognition.recognizer import load_recognizer
 
 ROUNDS = 15
 CALLS = 40

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import torch
 
-from speechmlp.config import Config
-from speechmlp.config_file import load_config
-from speechmlp.dataset import DeviceCorpus
+from speechmlp.config.loading import load_config
+from speechmlp.config.schema import Config
+from speechmlp.data.dataset import DeviceCorpus
+from speechmlp.data.sampler import Sampler
 from speechmlp.environment import keep_freed_memory
 from speechmlp.errors import UserError, run_command
-from speechmlp.inference import select_device
-from speechmlp.models import SpeechClassifier
-from speechmlp.optim import build_optimizer
-from speechmlp.sampling import Sampler
-from speechmlp.training_loop import Task, train
+from speechmlp.models.classifier import SpeechClassifier
+from speechmlp.models.inference import select_device
+from speechmlp.training.loop import Task, train
+from speechmlp.training.optimizers import build_optimizer
 
 GROWTH = {
     "utterances": (256, 1024, 4096),
@@ -57,7 +57,7 @@ def _cost(config: Config, count: int, valid: DeviceCorpus) -> float:
 
 
 def _draw(found: dict[str, dict[int, list[float]]], file: Path) -> None:
-    from speechmlp.pictures import load_pyplot
+    from speechmlp.evaluation.pictures import load_pyplot
 
     pyplot = load_pyplot()
     figure, places = pyplot.subplots(1, len(found), figsize=(11, 3), layout="constrained", sharey=True)

@@ -34,18 +34,18 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from speechmlp.config import Config
-from speechmlp.config_file import load_config
-from speechmlp.dataset import DeviceCorpus, SpokenLetters
-from speechmlp.engine import Learner
+from speechmlp.config.loading import load_config
+from speechmlp.config.schema import Config
+from speechmlp.data.dataset import DeviceCorpus, SpokenLetters
+from speechmlp.data.packed import open_packed
+from speechmlp.data.sampler import Sampler
 from speechmlp.environment import keep_freed_memory
 from speechmlp.errors import UserError, run_command
-from speechmlp.inference import make_deterministic, select_device
-from speechmlp.models import SpeechClassifier
-from speechmlp.optim import build_optimizer
-from speechmlp.packing import open_packed
-from speechmlp.sampling import Sampler
-from speechmlp.training_loop import Task, train
+from speechmlp.models.classifier import SpeechClassifier
+from speechmlp.models.inference import make_deterministic, select_device
+from speechmlp.training.loop import Task, train
+from speechmlp.training.losses import Learner
+from speechmlp.training.optimizers import build_optimizer
 
 Way = Callable[[], float]
 """Learns every utterance once and returns the seconds."""

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
-from speechmlp.checkpoint import load_checkpoint, save_checkpoint
-from speechmlp.dataset import SpokenLetters
+from speechmlp.data.dataset import SpokenLetters
+from speechmlp.data.packed import open_packed
 from speechmlp.errors import UserError, run_command
-from speechmlp.inference import predict
-from speechmlp.metrics import fit_reject_below, fit_temperature
-from speechmlp.packing import open_packed
+from speechmlp.evaluation.metrics import fit_reject_below, fit_temperature
+from speechmlp.models.inference import predict
+from speechmlp.runs.checkpoint import load_checkpoint, save_checkpoint
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from speechmlp.audio import load_letter
+from speechmlp.audio.decoding import load_letter
+from speechmlp.data.manifest import Utterance, read_manifest
+from speechmlp.data.packed import FULL_SCALE
 from speechmlp.errors import UserError, run_command
+from speechmlp.evaluation.results import Evaluation
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import Utterance, read_manifest
-from speechmlp.packing import FULL_SCALE
-from speechmlp.recognizer import WEIGHTS
-from speechmlp.scores import Evaluation
+from speechmlp.recognition.recognizer import WEIGHTS
 
 
 def _parser() -> argparse.ArgumentParser:

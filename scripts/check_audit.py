@@ -22,12 +22,12 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from speechmlp.audio import SAMPLE_RATE, load, to_mono_16k
-from speechmlp.corpus_audit import audit_corpus
-from speechmlp.corpus_checks import check_manifest
+from speechmlp.audio.decoding import SAMPLE_RATE, load, to_mono_16k
+from speechmlp.audit.checks import check_manifest
+from speechmlp.audit.corpus import audit_corpus
+from speechmlp.audit.findings import Finding
+from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError, run_command
-from speechmlp.findings import Finding
-from speechmlp.manifest import Utterance, read_manifest, write_manifest
 
 Samples = NDArray[np.float32]
 Planted = dict[str, str]

@@ -16,14 +16,14 @@ from speechmlp.errors import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {
-    "interruption, and a second process": "test_resume.py",
-    "disk": "test_disk.py",
-    "broken audio": "test_broken_audio.py",
-    "numbers": "test_watch.py",
-    "checkpoints of strangers": "test_checkpoint.py",
-    "manifests": "test_manifest.py",
-    "config files": "test_config.py",
-    "archives and downloads": "test_files.py",
+    "interruption, and a second process": "training/test_resume.py",
+    "disk": "training/test_disk.py",
+    "broken audio": "audio/test_broken_audio.py",
+    "numbers": "training/test_divergence.py",
+    "checkpoints of strangers": "runs/test_checkpoint.py",
+    "manifests": "data/test_manifest.py",
+    "config files": "config/test_config.py",
+    "archives and downloads": "corpora/test_files.py",
 }
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechmlp.bootstrap import SpeakerBootstrap
 from speechmlp.errors import UserError, run_command
+from speechmlp.evaluation.bootstrap import SpeakerBootstrap
 
 SITUATIONS = ((10, 43, 0.9), (10, 43, 0.95), (29, 23, 0.8), (74, 41, 0.95))
 """Speakers, letters of each, true accuracy: AN4's test, other people's recordings, AN4's training speakers."""

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import torch
 
+from speechmlp.audit.label_errors import cross_validate, doubt, folds_of
+from speechmlp.audit.reading import inspect
+from speechmlp.data.manifest import Utterance, read_manifest
 from speechmlp.errors import UserError, run_command
-from speechmlp.inspection import inspect
-from speechmlp.label_doubt import cross_validate, doubt, folds_of
 from speechmlp.labels import NUM_LETTERS, label_of
-from speechmlp.manifest import Utterance, read_manifest
 
 
 def _parser() -> argparse.ArgumentParser:

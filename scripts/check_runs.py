@@ -26,9 +26,9 @@ import numpy as np
 import soundfile
 import torch
 
+from speechmlp.data.manifest import Split, Utterance, write_manifest
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS, NOT_A_LETTER
-from speechmlp.manifest import Split, Utterance, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16_000

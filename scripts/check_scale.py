@@ -19,9 +19,9 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from speechmlp.data.manifest import Split, Utterance, write_manifest
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import Split, Utterance, write_manifest
 
 CONFIG = """
 corpus: {{manifest: {manifest}, cache: {cache}, audit: {audit}}}

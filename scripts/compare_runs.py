@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from speechmlp.errors import UserError, run_command
-from speechmlp.lab import read_metrics
+from speechmlp.sweeps.jobs import read_metrics
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from speechmlp.config import CorpusConfig
-from speechmlp.dataset import SpokenLetters
+from speechmlp.config.schema import CorpusConfig
+from speechmlp.data.dataset import SpokenLetters
+from speechmlp.data.packed import FULL_SCALE, open_packed
 from speechmlp.errors import UserError, run_command
+from speechmlp.evaluation.metrics import score
+from speechmlp.evaluation.results import Evaluation
+from speechmlp.evaluation.text import format_scores
+from speechmlp.files import write_text
 from speechmlp.labels import LETTERS, label_of
-from speechmlp.metrics import score
-from speechmlp.packing import FULL_SCALE, open_packed
-from speechmlp.report import format_scores
-from speechmlp.scores import Evaluation
-from speechmlp.whole_file import write_text
 
 PRONUNCIATIONS = """A EY|B B IY|C S IY|D D IY|E IY|F EH F|G JH IY|H EY CH|I AY|J JH EY|K K EY|L EH L|M EH M|N EH N|O OW
 P P IY|Q K Y UW|R AA R|S EH S|T T IY|U Y UW|V V IY|W D AH B AH L Y UW|X EH K S|Y W AY|Z Z IY|Z(2) Z EH D"""

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechmlp.audio import SAMPLE_RATE
-from speechmlp.bootstrap import SpeakerBootstrap
+from speechmlp.audio.decoding import SAMPLE_RATE
 from speechmlp.corpora.an4 import Recording, read_samples, read_tree
 from speechmlp.errors import UserError, run_command
+from speechmlp.evaluation.bootstrap import SpeakerBootstrap
+from speechmlp.files import write_text
 from speechmlp.labels import LETTERS
-from speechmlp.spelling import Candidates, Speller, fingerprints, load_speller
-from speechmlp.whole_file import write_text
-from speechmlp.words import WordList
+from speechmlp.recognition.speller import Candidates, Speller, fingerprints, load_speller
+from speechmlp.recognition.word_list import WordList
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORTEST_NAME = 2

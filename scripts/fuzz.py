@@ -26,14 +26,14 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from speechmlp.audio import load_letter
-from speechmlp.checkpoint import load_checkpoint, save_checkpoint
-from speechmlp.config_file import load_config
+from speechmlp.audio.decoding import load_letter
+from speechmlp.config.loading import load_config
+from speechmlp.data.manifest import read_manifest
 from speechmlp.errors import UserError, run_command
-from speechmlp.history import EpochRecord
-from speechmlp.manifest import read_manifest
-from speechmlp.models import SpeechClassifier
-from speechmlp.optim import build_optimizer
+from speechmlp.models.classifier import SpeechClassifier
+from speechmlp.runs.checkpoint import load_checkpoint, save_checkpoint
+from speechmlp.runs.history import EpochRecord
+from speechmlp.training.optimizers import build_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS, MEMORY = 1.0, 1 << 30

@@ -4,9 +4,9 @@
 import json
 from pathlib import Path
 
-from speechmlp.config import Config
-from speechmlp.findings import Audit
-from speechmlp.scores import Evaluation
+from speechmlp.audit.findings import Audit
+from speechmlp.config.schema import Config
+from speechmlp.evaluation.results import Evaluation
 
 if __name__ == "__main__":
     root = Path(__file__).resolve().parents[1]

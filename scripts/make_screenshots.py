@@ -15,9 +15,9 @@ import numpy as np
 import soundfile
 from playwright.sync_api import Browser, sync_playwright
 
+from speechmlp.data.manifest import Utterance, read_manifest
 from speechmlp.errors import UserError, run_command
-from speechmlp.manifest import Utterance, read_manifest
-from speechmlp.recognizer import WEIGHTS
+from speechmlp.recognition.recognizer import WEIGHTS
 
 WORD = "MIXER"
 

@@ -18,17 +18,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from speechmlp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from speechmlp.config import Config
-from speechmlp.config_file import load_config
+from speechmlp.audio.condition_names import CONDITIONS
+from speechmlp.config.loading import load_config
+from speechmlp.config.schema import Config
 from speechmlp.errors import UserError, run_command
-from speechmlp.listening import CONDITIONS
-from speechmlp.recognizer import WEIGHTS
-from speechmlp.report import percent
-from speechmlp.scores import Estimate, Evaluation, Scores
-from speechmlp.segments import WEIGHTS as SEGMENTS
-from speechmlp.spelling import fingerprints
-from speechmlp.whole_file import write_text
+from speechmlp.evaluation.results import Estimate, Evaluation, Scores
+from speechmlp.evaluation.text import percent
+from speechmlp.files import write_text
+from speechmlp.models.segments import WEIGHTS as SEGMENTS
+from speechmlp.recognition.recognizer import WEIGHTS
+from speechmlp.recognition.speller import fingerprints
+from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = WEIGHTS.with_name("README.md")

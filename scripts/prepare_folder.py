@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from speechmlp.corpora.folder import assign_splits, read_source, require_shares, warning_of
+from speechmlp.data.manifest import write_manifest
 from speechmlp.errors import UserError, run_command
-from speechmlp.manifest import write_manifest
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,11 +16,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from speechmlp.config_file import load_config
+from speechmlp.audio.condition_names import CONDITIONS
+from speechmlp.config.loading import load_config
 from speechmlp.errors import UserError, run_command
-from speechmlp.lab import Job, finish_all
-from speechmlp.listening import CONDITIONS
-from speechmlp.scores import Evaluation, Scores
+from speechmlp.evaluation.results import Evaluation, Scores
+from speechmlp.sweeps.jobs import Job, finish_all
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = Path("runs") / "results"

@@ -11,9 +11,9 @@ import re
 import sys
 from pathlib import Path
 
-from speechmlp.config_file import load_config
+from speechmlp.config.loading import load_config
 from speechmlp.errors import UserError, run_command
-from speechmlp.lab import Job, finish_all, visible_gpus
+from speechmlp.sweeps.jobs import Job, finish_all, visible_gpus
 
 
 def _parser() -> argparse.ArgumentParser:

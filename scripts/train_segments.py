@@ -19,17 +19,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from speechmlp.audio import SAMPLE_RATE
-from speechmlp.augment import Augment
-from speechmlp.config import AugmentConfig
-from speechmlp.config_file import load_config
+from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.config.loading import load_config
+from speechmlp.config.schema import AugmentConfig
 from speechmlp.corpora.an4 import Recording, read_samples, read_tree
 from speechmlp.corpora.forced_alignment import Alignment, align_all
+from speechmlp.data.packed import FULL_SCALE
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS
-from speechmlp.packing import FULL_SCALE
-from speechmlp.segments import WEIGHTS, SegmentScorer, save_scorer
-from speechmlp.spelling import LONGEST, SHORTEST
+from speechmlp.models.augmentation import Augment
+from speechmlp.models.segments import WEIGHTS, SegmentScorer, save_scorer
+from speechmlp.recognition.speller import LONGEST, SHORTEST
 
 ROOT = Path(__file__).resolve().parents[1]
 HOP = 160

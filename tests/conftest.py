@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, sync_playwright
 
 from speechmlp.corpora.synthetic import prepare_synthetic
+from speechmlp.data.manifest import Utterance, write_manifest
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import Utterance, write_manifest
 from tests.forks import Forks
 
 ROOT = Path(__file__).resolve().parents[1]

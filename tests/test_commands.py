@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from speechmlp.scores import Evaluation
+from speechmlp.evaluation.results import Evaluation
 from tests.conftest import ROOT, Run
 
 SMALL = ["training.epochs=3", "model.hidden=[32]", "device=cpu"]

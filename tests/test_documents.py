@@ -8,8 +8,8 @@ from fnmatch import fnmatch
 from scripts.evaluate_spelling import render_table as render_spelling
 from scripts.reproduce_results import BEGIN, END, PEER, ROWS, render_table
 
-from speechmlp.recognizer import WEIGHTS
-from speechmlp.spelling import fingerprints
+from speechmlp.recognition.recognizer import WEIGHTS
+from speechmlp.recognition.speller import fingerprints
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -115,7 +115,7 @@ def test_what_needs_no_torchaudio_works_without_it(tmp_path: Path, run_python: R
         result = run_with(site, COMMAND.format("train", arguments), run_python)
         assert result.returncode == status, result.stderr
         assert said in result.stdout + result.stderr
-    manifest = f"from speechmlp.manifest import read_manifest; print(len(read_manifest({str(tone_corpus)!r})))"
+    manifest = f"from speechmlp.data.manifest import read_manifest; print(len(read_manifest({str(tone_corpus)!r})))"
     result = run_with(site, manifest, run_python)
     assert result.stdout == "156\n", result.stderr
 
@@ -127,7 +127,7 @@ def test_the_audit_needs_torchaudio_for_resampling_only(tmp_path: Path, run_pyth
     (tone_corpus.parent / "wide.tsv").write_text(
         "".join(line for line in lines if not line.startswith(("s1", "s3", "s5")))
     )
-    audit = "import sys; sys.argv = ['audit']; from speechmlp.audit import main; sys.exit(main({0!r}))"
+    audit = "import sys; sys.argv = ['audit']; from speechmlp.audit.command import main; sys.exit(main({0!r}))"
     wide = ["--manifest", str(tone_corpus.parent / "wide.tsv"), "--text"]
     result = run_with(site, audit.format(wide), run_python)
     assert "78 utterances" in result.stdout, result.stderr

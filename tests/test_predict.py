@@ -14,9 +14,9 @@ import soundfile
 
 from speechmlp.corpora.an4 import prepare_an4
 from speechmlp.evaluate import main as evaluate
+from speechmlp.evaluation.results import Evaluation
 from speechmlp.predict import find_recordings, main
-from speechmlp.recognizer import WEIGHTS
-from speechmlp.scores import Evaluation
+from speechmlp.recognition.recognizer import WEIGHTS
 from tests.conftest import Run, tone
 
 PREDICT = ["-m", "speechmlp.predict"]

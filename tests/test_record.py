@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from speechmlp.manifest import read_manifest
+from speechmlp.data.manifest import read_manifest
 from speechmlp.record import find_problems, main
 from tests.conftest import tone
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechmlp.audio.condition_names import SWEEPS, parse_condition
 from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError, run_command
-from speechmlp.listening import SWEEPS, parse_condition
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,25 +81,25 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from speechmlp.bootstrap import SpeakerBootstrap
-    from speechmlp.checkpoint import load_checkpoint
-    from speechmlp.comparison import compare
-    from speechmlp.config_file import override_config
+    from speechmlp.config.loading import override_config
     from speechmlp.corpora.files import new_corpus
-    from speechmlp.dataset import SpokenLetters, load_negatives
-    from speechmlp.groups import find_groups
-    from speechmlp.html_examples import find_examples
-    from speechmlp.html_report import render_report
-    from speechmlp.inference import predict, select_device
-    from speechmlp.manifest import Split, shared_speakers
-    from speechmlp.metrics import find_mistakes, score, score_rejection
-    from speechmlp.packing import open_packed
-    from speechmlp.pictures import load_pyplot
-    from speechmlp.report import format_comparison, format_rejection, format_robustness, format_scores
-    from speechmlp.runlog import newest_checkpoint
-    from speechmlp.saliency import mean_pictures
-    from speechmlp.scores import Evaluation, Robustness
-    from speechmlp.whole_file import write_text
+    from speechmlp.data.dataset import SpokenLetters, load_negatives
+    from speechmlp.data.manifest import Split, shared_speakers
+    from speechmlp.data.packed import open_packed
+    from speechmlp.evaluation.bootstrap import SpeakerBootstrap
+    from speechmlp.evaluation.comparison import compare
+    from speechmlp.evaluation.groups import find_groups
+    from speechmlp.evaluation.html_examples import find_examples
+    from speechmlp.evaluation.html_report import render_report
+    from speechmlp.evaluation.metrics import find_mistakes, score, score_rejection
+    from speechmlp.evaluation.pictures import load_pyplot
+    from speechmlp.evaluation.results import Evaluation, Robustness
+    from speechmlp.evaluation.saliency import mean_pictures
+    from speechmlp.evaluation.text import format_comparison, format_rejection, format_robustness, format_scores
+    from speechmlp.files import write_text
+    from speechmlp.models.inference import predict, select_device
+    from speechmlp.runs.checkpoint import load_checkpoint
+    from speechmlp.runs.folder import newest_checkpoint
 
     if arguments.report:
         load_pyplot()  # told before the work, not after it

@@ -15,9 +15,9 @@ from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError, run_command
 
 if TYPE_CHECKING:
-    from speechmlp.answers import Answers
-    from speechmlp.recognizer import Recognizer
-    from speechmlp.spelling import Speller, Spelling
+    from speechmlp.recognition.output import Answers
+    from speechmlp.recognition.recognizer import Recognizer
+    from speechmlp.recognition.speller import Speller, Spelling
 
 STDIN = "-"
 MICROPHONE = "microphone"
@@ -97,7 +97,7 @@ def _keep_stdin(raw: bool, rate: int, target: Path) -> None:
     import numpy as np
     import soundfile
 
-    from speechmlp.audio import MAX_SAMPLE_RATE
+    from speechmlp.audio.decoding import MAX_SAMPLE_RATE
 
     if not 1 <= rate <= MAX_SAMPLE_RATE:
         raise UserError(f"--rate: expected 1 to {MAX_SAMPLE_RATE} Hz, found {rate}")
@@ -133,7 +133,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _spell_files(speller: "Speller", paths: Iterable[str | Path]) -> Iterator["Spelling | UserError"]:
-    from speechmlp.audio import load
+    from speechmlp.audio.decoding import load
 
     for path in paths:
         try:
@@ -180,7 +180,7 @@ def _answer_files(
 def _answer_microphone(
     arguments: argparse.Namespace, recognizer: "Recognizer", speller: "Speller | None", answers: "Answers"
 ) -> int:
-    from speechmlp.microphone import open_microphone, record
+    from speechmlp.audio.microphone import open_microphone, record
 
     with open_microphone() as stream:
         print("Spell a word" if arguments.spell else "Say a letter", file=sys.stderr, flush=True)
@@ -194,11 +194,11 @@ def _answer_microphone(
 def _predict(arguments: argparse.Namespace) -> int:
     _check(arguments)
     import_torchaudio()
-    from speechmlp.answers import Answers
-    from speechmlp.recognizer import Recognizer, load_recognizer
-    from speechmlp.segments import load_scorer
-    from speechmlp.spelling import Speller
-    from speechmlp.words import WordList
+    from speechmlp.models.segments import load_scorer
+    from speechmlp.recognition.output import Answers
+    from speechmlp.recognition.recognizer import Recognizer, load_recognizer
+    from speechmlp.recognition.speller import Speller
+    from speechmlp.recognition.word_list import WordList
 
     words = WordList.read(arguments.words) if arguments.words else None
     recognizer = load_recognizer(arguments.checkpoint, arguments.device)

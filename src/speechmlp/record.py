@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmlp.errors import UserError, run_command
-from speechmlp.whole_file import whole_file
+from speechmlp.files import whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def find_problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
     """Returns what is wrong with a take, and what to do about it."""
-    from speechmlp.soundcheck import faults, measure
+    from speechmlp.audio.measures import faults, measure
 
     sound = measure(waveform, rate)
     advice = {
@@ -85,7 +85,7 @@ def _session(arguments: argparse.Namespace, device: str | int | None, folder: Pa
     """Records what is still wanted; returns how many takes were kept and left out."""
     import soundfile
 
-    from speechmlp.microphone import open_microphone, record_seconds
+    from speechmlp.audio.microphone import open_microphone, record_seconds
 
     counts: Counter[str] = Counter()
     plan = _plan(folder, arguments.speaker, arguments.letters.upper(), arguments.takes, arguments.seed)
@@ -125,7 +125,7 @@ def _finish(folder: Path) -> None:
     """Writes the manifest of everything in the folder, and says what to do with it."""
     from speechmlp.corpora.files import MANIFEST
     from speechmlp.corpora.folder import assign_splits, read_folder, warning_of
-    from speechmlp.manifest import write_manifest
+    from speechmlp.data.manifest import write_manifest
 
     utterances, by_speaker = assign_splits(read_folder(folder), 0.2, 0.2)
     write_manifest(folder / MANIFEST, utterances)
@@ -139,7 +139,7 @@ def _finish(folder: Path) -> None:
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    from speechmlp.microphone import load_sounddevice
+    from speechmlp.audio.microphone import load_sounddevice
 
     sounddevice = load_sounddevice()  # if it is missing, that is said before anything else
     if arguments.list_devices:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechmlp.config_file import load_config
+from speechmlp.config.loading import load_config
 from speechmlp.environment import import_torchaudio, keep_freed_memory
 from speechmlp.errors import UserError, run_command
 
@@ -38,10 +38,10 @@ def _train(arguments: argparse.Namespace) -> int:
         raise UserError("--continue: goes with --config and output.name; --resume goes on by itself")
     import_torchaudio()
     keep_freed_memory()
-    from speechmlp.distributed import join_processes
-    from speechmlp.interruption import Interruption
-    from speechmlp.start import Start, go_on, resume
-    from speechmlp.training_run import TrainingRun
+    from speechmlp.training.distributed import join_processes
+    from speechmlp.training.resume import Start, go_on, resume
+    from speechmlp.training.run import TrainingRun
+    from speechmlp.training.signals import Interruption
 
     with Interruption() as interruption:
         processes = join_processes()

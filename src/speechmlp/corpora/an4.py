@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from speechmlp.corpora.files import MANIFEST, NEGATIVES, download, new_corpus, require_apart, unpack
 from speechmlp.corpora.forced_alignment import PAUSE, SAMPLE_RATE, align_all, require_pocketsphinx
+from speechmlp.data.manifest import GENDERS, Split, Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS, NOT_A_LETTER
-from speechmlp.manifest import GENDERS, Split, Utterance, read_manifest, write_manifest
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
 EXPECTED = {"utterances": 1078, "speakers": 84, "letters": 3442}

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from speechmlp.errors import UserError
-from speechmlp.whole_file import PARTIAL
+from speechmlp.files import PARTIAL
 
 MANIFEST = "manifest.tsv"
 NEGATIVES = "non_letters.tsv"

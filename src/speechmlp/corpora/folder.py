@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from speechmlp.corpora.files import AUDIO_SUFFIXES
+from speechmlp.data.manifest import UNKNOWN_SPEAKER, Utterance, read_manifest
+from speechmlp.data.splits import split_by_speaker
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import UNKNOWN_SPEAKER, Utterance, read_manifest
-from speechmlp.splits import split_by_speaker
 
 NO_HASH = "_nohash_"
 """Between the speaker and the number of the take in a file's name."""

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from speechmlp.corpora.files import MANIFEST, new_corpus, require_apart
 from speechmlp.corpora.published import Findings, Key, check_headers, find_recordings
+from speechmlp.data.manifest import GENDERS, Split, Utterance, read_manifest, write_manifest
+from speechmlp.data.splits import deal
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import GENDERS, Split, Utterance, read_manifest, write_manifest
-from speechmlp.splits import deal
 
 PARTS = ("1", "2", "3", "4", "5")
 TEST_PART = "5"

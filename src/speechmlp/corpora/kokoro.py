@@ -27,14 +27,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from speechmlp.audio import to_mono_16k
+from speechmlp.audio.decoding import to_mono_16k
 from speechmlp.corpora.files import MANIFEST, new_corpus
 from speechmlp.corpora.forced_alignment import SAMPLE_RATE, align_all, require_pocketsphinx
 from speechmlp.corpora.long import read_samples, write_dictionary
 from speechmlp.corpora.voices import PRONUNCIATIONS
+from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import Utterance, read_manifest, write_manifest
 
 VOICE_PACKAGE = "kokoro-js@1.2.1"
 VOICE_SHA256 = "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860"

@@ -15,13 +15,13 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from speechmlp.audio import load, to_mono_16k
+from speechmlp.audio.decoding import load, to_mono_16k
 from speechmlp.corpora.files import AUDIO_SUFFIXES, MANIFEST, new_corpus, require_apart
 from speechmlp.corpora.folder import assign_splits, speaker_of, warning_of
 from speechmlp.corpora.forced_alignment import SAMPLE_RATE, align_all, require_pocketsphinx
+from speechmlp.data.manifest import UNKNOWN_SPEAKER, Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import UNKNOWN_SPEAKER, Utterance, read_manifest, write_manifest
 
 PRONUNCIATIONS = {
     "A": ("EY",), "B": ("B IY",), "C": ("S IY",), "D": ("D IY",), "E": ("IY",), "F": ("EH F",), "G": ("JH IY",),

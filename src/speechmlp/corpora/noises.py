@@ -12,12 +12,12 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from speechmlp.audio import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.corpora.files import NEGATIVES, new_corpus
+from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
+from speechmlp.data.splits import split_by_speaker
 from speechmlp.errors import UserError
 from speechmlp.labels import NOT_A_LETTER
-from speechmlp.manifest import Utterance, read_manifest, write_manifest
-from speechmlp.splits import split_by_speaker
 
 Samples = NDArray[np.float64]
 Random = np.random.Generator

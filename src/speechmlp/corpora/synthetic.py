@@ -21,9 +21,9 @@ import soundfile
 from tqdm import tqdm
 
 from speechmlp.corpora.files import MANIFEST, new_corpus
+from speechmlp.data.manifest import Split, Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import Split, Utterance, read_manifest, write_manifest
 
 ACCENTS = (
     "en-us",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from speechmlp.corpora.files import MANIFEST, new_corpus, require_apart
 from speechmlp.corpora.published import Findings, Key, check_headers, find_recordings
+from speechmlp.data.manifest import GENDERS, Split, Utterance, write_manifest
+from speechmlp.data.splits import deal
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import GENDERS, Split, Utterance, write_manifest
-from speechmlp.splits import deal
 
 SPEAKERS = 16
 SETS = tuple("0123456789")

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from speechmlp.corpora.files import MANIFEST, new_corpus
+from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from speechmlp.manifest import Utterance, read_manifest, write_manifest
 
 Speak = Callable[[str, "Speaker", float], tuple[NDArray[np.float32], int]]
 """Letter, speaker, tempo -> samples [T] and their rate in Hz."""

@@ -1,0 +1,1 @@
+"""Recordings: decoding, resampling, measures, listening conditions, the microphone."""

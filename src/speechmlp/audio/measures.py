@@ -1,0 +1,201 @@
+"""Measures a recording of a letter as it is, before anything is done to it, and tells what is wrong with it.
+
+Dimension key: `C` channels, `T` samples at the recording's own rate, `F` frames.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from speechmlp.audio.decoding import SAMPLE_RATE
+
+Array = NDArray[np.floating]
+
+SILENT = -60.0
+"""dBFS: a loudest frame under it holds no speech."""
+MIN_SECONDS = 0.08
+"""Shorter than any letter that people say."""
+MAX_SECONDS = 5.0
+"""Far more than a letter; a second of it would be used."""
+CLIPPED = 0.0005
+"""Share of samples on plateaus at the peak; clean speech has none."""
+MIN_CLIPPED = 8
+"""Samples on plateaus: fewer are chance."""
+OFFSET = 0.5
+"""Share of the sound's effective value that a constant may have; people's recordings stay far under it."""
+MIN_OFFSET = 0.003
+"""Of full scale: a smaller constant is nobody's concern."""
+NOISY = 12.0
+"""dB between the sound and the floor of its quietest cells: white noise at 5 dB; AN4's lowest is 15."""
+DROPOUT = 0.015
+"""Seconds of equal samples with sound right before and after: what a gap in a stream leaves."""
+TELEPHONE = 4000.0
+"""Hz: the upper edge of what was recorded at 8 kHz."""
+CANCELLED = -20.0
+"""dB of the channels' mean under the channels: of opposite polarity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What is measured of a recording.
+
+    Attributes:
+        rate: Hz.
+        seconds: its length.
+        level: dBFS, effective value of its loudest 10 ms.
+        clipped: share of samples on plateaus at the peak, 0 where they are few.
+        offset: mean of all samples, full scale being 1.
+        offset_share: of the effective value of the rest.
+        range: dB between the mean power and the quietest tenth of cells of time and frequency, in the telephone's band.
+        narrow: whether nothing is above 4 kHz although the rate has room for it.
+        start: dB of the first 10 ms under the loudest.
+        end: dB of the last 10 ms under the loudest.
+        dropout: seconds of the longest stretch of equal samples with sound on both sides.
+        cancelled: dB of the channels' mean relative to the channels; 0 for one channel.
+        digest: names the samples, as 16 bits, whatever the file around them; empty for silence.
+    """
+
+    rate: int
+    seconds: float
+    level: float
+    clipped: float
+    offset: float
+    offset_share: float
+    range: float
+    narrow: bool
+    start: float
+    end: float
+    dropout: float
+    cancelled: float
+    digest: str
+
+
+def _decibels(power: float | Array) -> Array:
+    return 10 * np.log10(np.asarray(power) + 1e-14)
+
+
+def _frame_levels(samples: Array, size: int, from_end: bool = False) -> Array:
+    """Returns the level in dBFS of each whole frame, counted from the beginning or from the end."""
+    whole = max(1, len(samples) // size) * size
+    part = samples[-whole:] if from_end else samples[:whole]
+    return _decibels(np.square(part).reshape(-1, min(size, len(part))).mean(1))
+
+
+def _plateaus(samples: Array) -> float:
+    """Returns the share of samples in runs of three and more at the highest or lowest value."""
+    peak = float(np.abs(samples).max())
+    if peak < 0.02:  # so few steps that neighbours are often equal
+        return 0.0
+    at_peak = np.abs(samples) >= min(peak - 3e-5, 0.9999)
+    three = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
+    held = np.zeros(len(samples), bool)
+    for shift in range(3):
+        held[shift : len(samples) - 2 + shift] |= three
+    return float(held.mean()) if held.sum() >= MIN_CLIPPED else 0.0
+
+
+def _longest_gap(samples: Array, rate: int, peak: float) -> float:
+    """Returns the seconds of the longest run of equal samples whose neighbours are loud."""
+    changes = np.flatnonzero(np.diff(samples) != 0)
+    if len(changes) < 2:
+        return 0.0
+    near = max(2, rate // 500)
+    longest = 0.0
+    for place in np.flatnonzero(np.diff(changes) >= DROPOUT * rate):
+        first, last = changes[place] + 1, changes[place + 1]
+        sides = (samples[max(0, first - near) : first], samples[last + 1 : last + 1 + near])
+        if all(len(side) and np.abs(side - samples[first]).max() > 0.1 * peak for side in sides):
+            longest = max(longest, (last + 1 - first) / rate)
+    return longest
+
+
+def _spectrum(samples: Array, rate: int) -> tuple[Array, Array]:
+    """Returns powers [F, bins] of 32 ms every 10 ms inside the recording, and the bins' frequencies in Hz."""
+    size = max(16, round(0.032 * rate))
+    inner = samples[rate // 100 : -(rate // 100)] if len(samples) > size + rate // 50 else samples
+    inner = np.pad(inner, (0, max(0, size - len(inner))))
+    window = np.blackman(size)  # its side lobes are lower than 16 bits
+    frames = np.lib.stride_tricks.sliding_window_view(inner, size)[:: max(1, rate // 100)] * window
+    power = np.square(np.abs(np.fft.rfft(frames))) / np.square(window).sum()
+    return power, np.fft.rfftfreq(size, 1 / rate)
+
+
+def _range(power: Array, frequency: Array) -> float:
+    band = power[:, (frequency > 100) & (frequency < 0.9 * TELEPHONE)]
+    width = 8 if band.shape[1] >= 16 else 1
+    cells = band[:, : band.shape[1] // width * width].reshape(len(band), -1, width).mean(2)
+    return float(_decibels(cells.mean()) - _decibels(np.percentile(cells, 10)))
+
+
+def _is_narrow(power: Array, frequency: Array, rate: int) -> bool:
+    """Returns whether there is a cliff at 4 kHz and nothing above: hardly more than the rounding to 16 bits."""
+    if rate < 2.8 * TELEPHONE:
+        return False
+    cells = _decibels(power)
+    above = cells[:, (frequency >= 1.35 * TELEPHONE) & (frequency < min(2 * TELEPHONE, 0.97 * rate / 2))]
+    edge = cells[:, (frequency >= 0.7 * TELEPHONE) & (frequency < 0.95 * TELEPHONE)]
+    below = power[:, (frequency > 200) & (frequency < 0.9 * TELEPHONE)].mean()
+    strong = float(np.percentile(above, 90))
+    cliff = float(np.percentile(edge, 90)) - strong
+    return bool(strong - _decibels(below) < -50 and cliff > 25 and np.median(above) < -86)
+
+
+def measure(waveform: Tensor, rate: int) -> Sound:
+    """Returns what is measured of a recording, float32 [C, T] at `rate` Hz."""
+    channels = waveform.numpy().astype(np.float64)
+    mono = channels.mean(0)
+    offset = float(mono.mean())
+    centred = mono - offset
+    size = max(1, rate // 100)
+    levels = _frame_levels(centred, size)
+    level = float(levels.max())
+    effective = float(np.sqrt(np.square(centred).mean()))
+    power, frequency = _spectrum(centred, rate)
+    loudest_channel = float(np.square(channels - channels.mean(1, keepdims=True)).mean(1).max())
+    sounding = level >= SILENT
+    cancelled = _decibels(np.square(centred).mean()) - _decibels(loudest_channel) if len(channels) > 1 else 0.0
+    return Sound(
+        rate=rate,
+        seconds=len(mono) / rate,
+        level=level,
+        clipped=max(map(_plateaus, channels)) if sounding else 0.0,
+        offset=offset,
+        offset_share=abs(offset) / max(effective, 1e-9),
+        range=_range(power, frequency),
+        narrow=sounding and _is_narrow(power, frequency, rate),
+        start=float(levels[0]) - level,
+        end=float(_frame_levels(centred, size, from_end=True)[-1]) - level,
+        dropout=_longest_gap(mono, rate, float(np.abs(mono).max())) if sounding else 0.0,
+        cancelled=float(cancelled),
+        digest=hashlib.sha1((mono * 32768).round().astype(np.int32).tobytes()).hexdigest() if sounding else "",
+    )
+
+
+def faults(sound: Sound) -> Iterator[tuple[str, str]]:
+    """Yields what is wrong with a recording by itself: the kind of fault and the figures."""
+    if sound.cancelled < CANCELLED:
+        yield "cancelled", f"the mean of the channels is {-sound.cancelled:.0f} dB under them"
+    elif sound.level < SILENT:
+        yield "silent", f"loudest 10 ms: {sound.level:.0f} dBFS"
+        return
+    if sound.clipped >= CLIPPED:
+        yield "clipped", f"{100 * sound.clipped:.1f} % of the samples"
+    if abs(sound.offset) > MIN_OFFSET and sound.offset_share > OFFSET:
+        yield "offset", f"a constant of {sound.offset:+.3f}, {sound.offset_share:.1f} times the sound's effective value"
+    if sound.rate < SAMPLE_RATE:
+        yield "low_rate", f"{sound.rate} Hz"
+    elif sound.narrow:
+        yield "narrow", f"{sound.rate} Hz, and nothing above {TELEPHONE / 1000:g} kHz"
+    if sound.seconds < MIN_SECONDS:
+        yield "short", f"{sound.seconds:.3f} s"
+        return
+    if sound.seconds > MAX_SECONDS:
+        yield "long", f"{sound.seconds:.1f} s"
+    if sound.dropout:
+        yield "dropout", f"{1000 * sound.dropout:.0f} ms of equal samples inside the sound"
+    if sound.range < NOISY and sound.cancelled >= CANCELLED:
+        yield "noisy", f"{sound.range:.0f} dB between the sound and its floor"

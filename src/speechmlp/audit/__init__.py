@@ -1,0 +1,1 @@
+"""Checks of a corpus before training: `python -m speechmlp.audit`."""

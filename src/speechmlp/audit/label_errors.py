@@ -1,0 +1,117 @@
+"""Which labels are probably wrong: confident learning (Northcutt, Jiang & Chuang, 2021) by cross-validation.
+
+A small MLP is trained on aligned features, several times, each time without a part of the speakers; what it then says
+of that part owes nothing to the part's own labels.
+
+Dimension key: `N` utterances, `D` features, `K` folds.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from speechmlp.config.schedule import lr_share
+from speechmlp.config.schema import MLPConfig, OneCycleConfig
+from speechmlp.data.manifest import UNKNOWN_SPEAKER
+from speechmlp.labels import NUM_LETTERS
+from speechmlp.models.classifier import MLP
+
+FOLDS = 5
+EPOCHS = 15
+BATCH = 64
+NETWORK = MLPConfig(hidden=(256,), activation="gelu", norm="batch", dropout=0.5)
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """How much each label is doubted.
+
+    Attributes:
+        margin: float32 [N], the probability of the most probable other letter less that of the label: -1 to 1.
+        suggested: int64 [N], that letter.
+        confident: bool [N], whether that letter is as probable as it is where it is the label (the off-diagonal of the
+            confident joint): an estimate of which labels are wrong, not only of which are the strangest.
+    """
+
+    margin: Tensor
+    suggested: Tensor
+    confident: Tensor
+
+
+def folds_of(speakers: Sequence[str], names: Sequence[str]) -> Tensor:
+    """Returns the fold, int64 [N], of each utterance: speakers in turn by a hash of their names.
+
+    Args:
+        speakers: of each utterance.
+        names: of each utterance; decide where the speaker is not known.
+    """
+    keys = [name if speaker == UNKNOWN_SPEAKER else speaker for speaker, name in zip(speakers, names, strict=True)]
+    if len(set(keys)) < FOLDS:  # too few people to leave one out
+        keys = list(names)
+    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode(errors="surrogateescape")).digest())
+    place = {key: number % FOLDS for number, key in enumerate(ordered)}
+    return torch.tensor([place[key] for key in keys])
+
+
+def _train(features: Tensor, labels: Tensor, seed: int) -> nn.Module:
+    """Returns an MLP that has learnt features [M, D] and labels [M]."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = MLP(NETWORK, features.shape[1])
+        optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.01)
+        batches = max(1, len(labels) // BATCH)
+        steps = EPOCHS * batches
+        network.train()
+        for step in range(steps):
+            if step % batches == 0:
+                order = torch.randperm(len(labels), generator=generator)
+            for group in optimizer.param_groups:
+                group["lr"] = 3e-3 * lr_share(OneCycleConfig(), step, steps)
+            chosen = order[(step % batches) * BATCH :][:BATCH]
+            loss = F.cross_entropy(network(features[chosen].float()), labels[chosen], label_smoothing=0.1)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return network.eval()
+
+
+def cross_validate(features: Tensor, labels: Tensor, folds: Tensor, seed: int = 0) -> Tensor:
+    """Returns probabilities, float32 [N, 26], of each utterance by a network that has not learnt its fold.
+
+    Args:
+        features: [N, D].
+        labels: int64 [N].
+        folds: int64 [N].
+        seed: decides weights and order.
+    """
+    probabilities = torch.full((len(labels), NUM_LETTERS), 1 / NUM_LETTERS)
+    for fold in tqdm(sorted(set(folds.tolist())), "cross-validating", unit=" folds", disable=None):
+        held = folds == fold
+        if held.all() or (~held).sum() < 2:
+            continue
+        network = _train(features[~held], labels[~held], seed + fold)
+        with torch.no_grad():
+            parts = [network(part.float()).softmax(1) for part in torch.split(features[held], 1024)]
+        probabilities[held] = torch.cat(parts)
+    return probabilities
+
+
+def doubt(probabilities: Tensor, labels: Tensor) -> Doubts:
+    """Returns how much labels int64 [N] are doubted, given out-of-fold probabilities [N, 26]."""
+    own = probabilities.gather(1, labels[:, None])[:, 0]
+    others = probabilities.scatter(1, labels[:, None], -1.0)
+    highest, suggested = others.max(1)
+    one_hot = F.one_hot(labels, NUM_LETTERS).to(probabilities)
+    # The threshold of a letter: its mean probability where it is the label.
+    thresholds = (probabilities * one_hot).sum(0) / one_hot.sum(0).clamp_min(1)
+    thresholds = torch.where(one_hot.sum(0) > 0, thresholds, torch.ones_like(thresholds))
+    above = probabilities >= thresholds
+    likeliest = probabilities.masked_fill(~above, -1.0).argmax(1)
+    confident = above.any(1) & (likeliest != labels)
+    return Doubts(highest - own, suggested, confident)

@@ -1,0 +1,256 @@
+"""Spoken letters as a torch Dataset, and as batches on a device.
+
+Dimension key: `N` utterances, `B` batch, `T` samples (16000).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from speechmlp.audio.conditions import apply_condition
+from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.config.schema import CorpusConfig
+from speechmlp.data.manifest import Split, Utterance
+from speechmlp.data.packed import FULL_SCALE, PackedCorpus, open_packed
+from speechmlp.data.sampler import batch_sizes
+from speechmlp.errors import UserError
+
+
+class Batch(NamedTuple):
+    """Utterances side by side: waveforms float32 [B, T], labels int64 [B], lengths int64 [B] in samples.
+
+    Label 26 says that there is no letter.
+    """
+
+    waveforms: Tensor
+    labels: Tensor
+    lengths: Tensor
+
+
+class Item(NamedTuple):
+    """One utterance in the habit of `torchaudio.datasets`: waveform float32 [T], sample rate in Hz, label 0 to 25."""
+
+    waveform: Tensor
+    sample_rate: int
+    label: int
+    speaker: str
+    utterance_id: str
+
+
+class SpokenLetters(Dataset[Item]):
+    """The utterances of one split.
+
+    Indexing gives an `Item`, so the dataset fits `torch.utils.data.DataLoader`; training reads `batches` instead, which
+    converts whole batches on the device.
+
+    Args:
+        packed: the decoded corpus.
+        splits: train, valid or test; None, or nothing, for every utterance.
+
+    Raises:
+        UserError: the splits hold no utterance.
+    """
+
+    def __init__(self, packed: PackedCorpus, *splits: Split | None) -> None:
+        every = all(split is None for split in splits)
+        chosen = [index for index, utterance in enumerate(packed.utterances) if every or utterance.split in splits]
+        if not chosen:
+            found = sorted({utterance.split or "none" for utterance in packed.utterances})
+            raise UserError(
+                f"no utterance of the manifest is in split {' or '.join(map(repr, splits))}; "
+                f"splits found: {', '.join(found)}; "
+                "scripts/prepare_folder.py gives a manifest its splits, by speaker"
+            )
+        self.utterances: list[Utterance] = [packed.utterances[index] for index in chosen]
+        self._rows = torch.tensor(chosen)
+        self._waveforms = packed.waveforms
+        self._release = packed.release
+        self.labels = packed.labels[self._rows]
+        self.lengths = packed.lengths[self._rows]
+
+    @classmethod
+    def from_manifest(cls, manifest: str, split: Split | None = None, cache: str = "data/cache") -> "SpokenLetters":
+        """Returns a split of a manifest, decoded once into the cache folder.
+
+        Raises:
+            UserError: the manifest or a recording cannot be read, or the split is empty.
+        """
+        return cls(open_packed(CorpusConfig(manifest=manifest, cache=cache)), split)
+
+    @property
+    def speakers(self) -> list[str]:
+        """Speaker of each utterance, [N]."""
+        return [utterance.speaker for utterance in self.utterances]
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, index: int) -> Item:
+        utterance = self.utterances[index]
+        waveform = self._waveforms[self._rows[index]].float() / FULL_SCALE
+        return Item(waveform, SAMPLE_RATE, int(self.labels[index]), utterance.speaker, utterance.id)
+
+    def to(self, device: torch.device) -> "DeviceCorpus":
+        """Returns the utterances as they are read in training.
+
+        On a CUDA device the whole split moves there once, as int16 (32 kB an utterance), where it takes no more than
+        half of the free memory; else, and on the CPU, it stays memory-mapped, and its batches move.
+        """
+        size = len(self) * self._waveforms[0].nbytes
+        if device.type == "cpu" or size > torch.cuda.mem_get_info(device)[0] // 2:
+            indexed = torch.zeros(0, device=device).device  # cuda:0 where cuda is asked for
+            return DeviceCorpus([self._waveforms], [self._rows], self.labels, self.lengths, [self._release], indexed)
+        rows = torch.arange(len(self), device=device)
+        waveforms = self._waveforms[self._rows].to(device)
+        return DeviceCorpus([waveforms], [rows], self.labels.to(device), self.lengths.to(device))
+
+    def power(self) -> Tensor:
+        """Returns the mean square [N] of each utterance's recorded samples, full scale being 1."""
+        everything = self.to(torch.device("cpu")).batches(1024)
+        return torch.cat([batch.waveforms.square().sum(1) / batch.lengths.clamp_min(1) for batch in everything])
+
+    def heard(self, condition: str, device: torch.device) -> "DeviceCorpus":
+        """Returns the utterances on a device as they are heard in a listening condition, by name."""
+        if condition == "clean":
+            return self.to(device)
+        waveforms = apply_condition(condition, self._waveforms[self._rows].float() / FULL_SCALE, self.lengths)
+        samples = (waveforms * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16)
+        rows = torch.arange(len(self), device=device)
+        return DeviceCorpus([samples.to(device)], [rows], self.labels.to(device), self.lengths.to(device))
+
+
+def load_negatives(
+    corpus: CorpusConfig, manifests: Sequence[str], split: Split | None
+) -> tuple[list[SpokenLetters], list[str]]:
+    """Returns recordings that hold no letter, by manifest, and the kind of every one.
+
+    Args:
+        corpus: how recordings are read.
+        manifests: lists of them; the first folder of a path beside its manifest names the kind.
+        split: of the manifests that have splits; None for all of them.
+
+    Raises:
+        UserError: a manifest or a recording cannot be read, or has nothing in the split.
+    """
+    parts, kinds = [], []
+    for manifest in manifests:
+        packed = open_packed(corpus.model_copy(update={"manifest": manifest}), letters=False)
+        part = SpokenLetters(packed, split if packed.utterances[0].split is not None else None)
+        for path in (utterance.path for utterance in part.utterances):
+            beside = path.is_relative_to(Path(manifest).parent)
+            kinds.append(path.relative_to(Path(manifest).parent).parts[0] if beside else path.parent.name)
+        parts.append(part)
+    return parts, kinds
+
+
+class DeviceCorpus:
+    """Utterances on their device, from which batches are taken; several corpora can be joined without copying.
+
+    Keeps references; copies nothing.
+
+    Args:
+        waveforms: int16 [M, T] of each corpus.
+        rows: int64, which rows of each belong here; N together.
+        labels: int64 [N].
+        lengths: int64 [N], in samples.
+        release: functions that give memory which reading took back to the system.
+        device: where the batches go, if not where the rest is: waveforms may stay in the machine's memory.
+    """
+
+    HELD = 1 << 25
+    """Bytes that are read of memory-mapped corpora before they are given back to the system."""
+
+    def __init__(
+        self,
+        waveforms: list[Tensor],
+        rows: list[Tensor],
+        labels: Tensor,
+        lengths: Tensor,
+        release: Sequence[Callable[[], None]] = (),
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = labels.device if device is None else device
+        self._release = release
+        self._read = 0
+        self._waveforms = waveforms
+        self._sizes = [len(part) for part in rows]
+        self._rows = torch.cat(rows)
+        self._sources = torch.repeat_interleave(torch.tensor(self._sizes)).to(self._rows.device)
+        self.labels = labels
+        self._lengths = lengths
+
+    @classmethod
+    def join(cls, corpora: "list[DeviceCorpus]") -> "DeviceCorpus":
+        """Returns corpora one after the other; on a GPU their waveforms are copied into one tensor."""
+        # Where one of them stays in the machine's memory, rows are looked up there, without waiting for the GPU.
+        place = next((corpus.labels.device for corpus in corpora if corpus.labels.device.type == "cpu"), None)
+        place = place or corpora[0].device
+        rows = [part.to(place) for corpus in corpora for part in torch.split(corpus._rows, corpus._sizes)]
+        waveforms = [part for corpus in corpora for part in corpus._waveforms]
+        if place.type == "cuda":
+            waveforms, rows = stacked(waveforms, rows)
+        labels = torch.cat([corpus.labels.to(place) for corpus in corpora])
+        lengths = torch.cat([corpus._lengths.to(place) for corpus in corpora])
+        release = [free for corpus in corpora for free in corpus._release]
+        return cls(waveforms, rows, labels, lengths, release, corpora[0].device)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, positions: Tensor) -> Batch:
+        """Returns the utterances at positions int64 [B], as float32 between -1 and 1."""
+        rows = self._rows[positions]
+        if len(self._waveforms) == 1:
+            waveforms = self._read_rows(self._waveforms[0], rows)
+        else:
+            waveforms = torch.empty(len(rows), self._waveforms[0].shape[1], dtype=torch.int16, device=self.device)
+            sources = self._sources[positions]
+            for number, part in enumerate(self._waveforms):
+                here = (sources == number).nonzero()[:, 0]
+                waveforms[here.to(self.device)] = self._read_rows(part, rows[here])
+        self._read += waveforms.nbytes
+        if self._read > self.HELD:
+            self._read = 0
+            for release in self._release:
+                release()
+        scaled = waveforms.to(torch.float32).mul_(1 / FULL_SCALE)
+        labels, lengths = self.labels[positions], self._lengths[positions]
+        return Batch(scaled, labels.to(self.device, non_blocking=True), lengths.to(self.device, non_blocking=True))
+
+    def _read_rows(self, waveforms: Tensor, rows: Tensor) -> Tensor:
+        """Returns int16 [B, T] on the device. From the machine's memory they go by pinned memory, without waiting."""
+        if waveforms.device == self.device:
+            return waveforms.index_select(0, rows.to(self.device))
+        pinned = self.device.type == "cuda"
+        chosen = torch.empty(len(rows), waveforms.shape[1], dtype=waveforms.dtype, pin_memory=pinned)
+        torch.index_select(waveforms, 0, rows, out=chosen)
+        return chosen.to(self.device, non_blocking=True)
+
+    def positions(self, batch_size: int, order: Tensor) -> tuple[Tensor, ...]:
+        """Returns the positions int64 [B] of each batch of an order int64 [M], where `take` reads them."""
+        return torch.split(order.to(self._rows.device), batch_sizes(len(order), batch_size))
+
+    def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """Yields the utterances in an order, int64 [M]; every one once, in the corpus's order, without one.
+
+        Args:
+            batch_size: utterances in a batch. The last one may be smaller; an utterance that would be alone joins the
+                batch before it, because batch normalisation has nothing to learn from one.
+            order: positions int64 [M].
+        """
+        for positions in self.positions(batch_size, torch.arange(len(self)) if order is None else order):
+            yield self.take(positions)
+
+
+def stacked(waveforms: list[Tensor], rows: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns the waveforms of several corpora as one tensor, and their rows in it.
+
+    To find out which utterances of a batch are of which corpus the processor would wait for the GPU at every step.
+    """
+    sizes = [0, *(len(part) for part in waveforms[:-1])]
+    offsets = torch.tensor(sizes).cumsum(0).tolist()
+    return [torch.cat(waveforms)], [torch.cat([part + offset for part, offset in zip(rows, offsets, strict=True)])]

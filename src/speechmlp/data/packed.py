@@ -1,0 +1,242 @@
+"""The packed corpus: every utterance decoded once, as int16 [N, 16000] in one memory-mapped file.
+
+A pack belongs to one manifest and one set of reading settings. It carries a fingerprint of the manifest's bytes and of
+each recording's size and times of change, so a second run starts at once and a changed file is noticed.
+"""
+
+import hashlib
+import json
+import mmap
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE, load_letter
+from speechmlp.config.schema import CorpusConfig
+from speechmlp.data.manifest import Utterance, read_manifest
+from speechmlp.errors import UserError
+from speechmlp.files import PARTIAL, write_text
+from speechmlp.labels import NOT_A_LETTER, NUM_LETTERS, label_of
+
+TOGETHER = 16
+"""Recordings that a process decodes at a time."""
+WORTH = 250
+"""Recordings that are worth a process: fewer are decoded sooner than it starts."""
+FORMAT = 1
+"""Raised whenever decoding or the layout changes, so that older packs are made anew."""
+FULL_SCALE = 32768.0
+LARGE = 1 << 29
+"""Bytes of a decoded corpus that may stay in memory: 512 MB, 16,000 utterances."""
+
+Decoded = tuple[NDArray[np.int16], int] | str
+"""Samples, of which a length is recorded, or why a recording cannot be read."""
+
+
+@dataclass(frozen=True)
+class PackedCorpus:
+    """A decoded corpus.
+
+    Attributes:
+        waveforms: int16 [N, 16000], memory-mapped; divide by 32768 for -1 to 1.
+        labels: int64 [N]; 26 where there is no letter.
+        lengths: int64 [N], recorded samples of each waveform.
+        utterances: the N manifest lines.
+        skipped: one line for each utterance that could not be read.
+        decoded: whether this call decoded the recordings, rather than finding them decoded.
+        mapping: the memory map under `waveforms`.
+    """
+
+    waveforms: Tensor
+    labels: Tensor
+    lengths: Tensor
+    utterances: list[Utterance]
+    skipped: tuple[str, ...]
+    decoded: bool
+    mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
+
+    def release(self) -> None:
+        """Gives memory that reading a large corpus took back to the system; what is read again comes from the file."""
+        large = self.waveforms.nbytes > LARGE
+        if large and self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _fingerprint(manifest: Path, utterances: Sequence[Utterance]) -> str:
+    # Times of change stand for the content: hashing a large corpus would cost more than decoding a small one.
+    digest = hashlib.sha256(manifest.read_bytes())
+    for path in dict.fromkeys(utterance.path for utterance in utterances):
+        try:
+            status = path.stat()
+            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode())
+        except OSError:
+            digest.update(f"{path}\0missing\n".encode())
+    return digest.hexdigest()
+
+
+def _decode(utterance: Utterance, margin: float) -> Decoded:
+    try:
+        waveform, length = load_letter(utterance.path, utterance.start, utterance.end, margin)
+    except UserError as error:
+        return str(error)
+    scaled = (waveform * FULL_SCALE).round_().clamp_(-FULL_SCALE, FULL_SCALE - 1)
+    samples: NDArray[np.int16] = scaled.to(torch.int16).numpy()
+    if not samples.any() and utterance.letter != NOT_A_LETTER:
+        # There is nothing to learn in it but a wrong label.
+        place = "" if utterance.start is None else f" between {utterance.start:g} and {utterance.end:g} s"
+        return f"{utterance.path}: holds only zeros{place}; expected a recorded letter"
+    return samples, length
+
+
+class _Parts(Dataset[list[Decoded]]):
+    """Decodes `TOGETHER` utterances at a time, in a process of its own."""
+
+    def __init__(self, utterances: Sequence[Utterance], margin: float) -> None:
+        self._utterances, self._margin = utterances, margin
+
+    def __len__(self) -> int:
+        return -(-len(self._utterances) // TOGETHER)
+
+    def __getitem__(self, part: int) -> list[Decoded]:
+        some = self._utterances[part * TOGETHER : (part + 1) * TOGETHER]
+        return [_decode(utterance, self._margin) for utterance in some]
+
+
+def _as_it_is(decoded: list[Decoded]) -> list[Decoded]:
+    return decoded
+
+
+def _decode_all(utterances: Sequence[Utterance], margin: float) -> Iterator[Decoded]:
+    """Yields each utterance's samples and length, or why it cannot be read, in order; memory stays bounded."""
+    # Threads would hand Python's lock to each other after every operation, which takes longer than the operations.
+    # Where processes are spawned, each would import torch first, and a script without a guard would run again.
+    forks = multiprocessing.get_start_method() == "fork"
+    workers = min(os.cpu_count() or 1, len(utterances) // WORTH) if forks else 0
+    own = torch.Generator()  # a loader draws a seed, and decoding may not change what is drawn after it
+    parts: DataLoader[list[Decoded]] = DataLoader(
+        _Parts(utterances, margin), batch_size=None, num_workers=workers, collate_fn=_as_it_is, generator=own
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the workers have
+    try:
+        for part in parts:
+            yield from part
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error):
+            raise
+        raise UserError("a process that decodes recordings was killed; is there memory enough? Start again") from error
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _write(folder: Path, utterances: Sequence[Utterance], corpus: CorpusConfig, fingerprint: str, name: str) -> None:
+    kept: list[int] = []
+    lengths: list[int] = []
+    problems: list[str] = []
+    with (folder / "waveforms.i16").open("wb") as file:
+        results = _decode_all(utterances, corpus.margin)
+        for index, result in enumerate(tqdm(results, name, len(utterances), unit=" files", disable=None)):
+            if isinstance(result, str):
+                problems.append(result)
+            else:
+                file.write(result[0].tobytes())
+                kept.append(index)
+                lengths.append(result[1])
+    if problems and (corpus.on_error == "fail" or not kept):
+        hint = f"{len(problems)} of {len(utterances)} recordings cannot be read; corpus.on_error=skip leaves them out"
+        raise UserError(hint, *problems)
+    index_of = {"fingerprint": fingerprint, "kept": kept, "lengths": lengths, "skipped": problems}
+    write_text(folder / "index.json", json.dumps(index_of))
+
+
+def _label(letter: str) -> int:
+    return NUM_LETTERS if letter == NOT_A_LETTER else label_of(letter)
+
+
+def _open(folder: Path, utterances: Sequence[Utterance], fingerprint: str, decoded: bool) -> PackedCorpus | None:
+    """Returns the pack in a folder, or None where there is none, or not the wanted one."""
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        kept, lengths = index["kept"], index["lengths"]
+        if index["fingerprint"] != fingerprint:
+            return None
+        # Copy-on-write: torch wants writable memory, and nothing that it writes there reaches the file.
+        samples = np.memmap(folder / "waveforms.i16", np.int16, "c", shape=(len(kept), NUM_SAMPLES))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    chosen = [utterances[position] for position in kept]
+    return PackedCorpus(
+        waveforms=torch.from_numpy(samples),
+        labels=torch.tensor([_label(utterance.letter) for utterance in chosen]),
+        lengths=torch.tensor(lengths),
+        utterances=chosen,
+        skipped=tuple(index["skipped"]),
+        decoded=decoded,
+        mapping=samples._mmap,  # type: ignore[attr-defined]  # numpy's own name for it; there is no other
+    )
+
+
+def open_packed(corpus: CorpusConfig, letters: bool = True) -> PackedCorpus:
+    """Returns the packed corpus of a manifest; decodes it first where that has not been done, or something changed.
+
+    Args:
+        corpus: its `manifest` is read, from the `cache` where it is there.
+        letters: whether letters are expected, or recordings that hold none.
+
+    Raises:
+        UserError: the manifest or its recordings cannot be read (see `corpus.on_error`), more of them than
+            `corpus.skip_limit` allows, or the cache folder cannot be written.
+    """
+    manifest = Path(corpus.manifest)
+    utterances = read_manifest(manifest, letters, corpus.shared_speakers, corpus.outside)
+    fingerprint = _fingerprint(manifest, utterances)
+    settings = f"{FORMAT}\0{SAMPLE_RATE}\0{manifest.resolve()}\0{corpus.margin}\0{corpus.on_error}"
+    name = manifest.resolve().parent.name or "corpus"
+    folder = Path(corpus.cache) / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    if (found := _open(folder, utterances, fingerprint, decoded=False)) is not None:
+        return _within_limit(found, corpus)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Runs that start side by side decode once: the others wait here and find the pack made.
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if (found := _open(folder, utterances, fingerprint, decoded=False)) is not None:
+                return _within_limit(found, corpus)
+            # One name, so that what a killed process left is taken away, and not kept beside it for ever.
+            partial = folder.with_name(f".{folder.name}{PARTIAL}")
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                partial.mkdir()
+                _write(partial, utterances, corpus, fingerprint, f"decoding {name}")
+                if folder.exists():
+                    shutil.rmtree(folder)
+                partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+            packed = _open(folder, utterances, fingerprint, decoded=True)
+    except OSError as error:
+        raise UserError(f"{corpus.cache}: cannot write the decoded corpus: {error.strerror or error}") from error
+    if packed is None:
+        raise UserError(f"{folder}: the decoded corpus changed while it was opened; run the command again")
+    return _within_limit(packed, corpus)
+
+
+def _within_limit(packed: PackedCorpus, corpus: CorpusConfig) -> PackedCorpus:
+    count = len(packed.skipped)
+    total = count + len(packed.utterances)
+    if count > corpus.skip_limit * total:
+        raise UserError(
+            f"{corpus.manifest}: {count} of {total} recordings cannot be read, more than the share of "
+            f"{corpus.skip_limit:g} that corpus.skip_limit leaves out",
+            *packed.skipped,
+        )
+    return packed

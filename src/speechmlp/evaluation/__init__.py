@@ -1,0 +1,1 @@
+"""Scores with intervals over speakers, and how they are reported."""

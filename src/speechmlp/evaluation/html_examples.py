@@ -1,0 +1,127 @@
+"""Mistakes to look at and listen to, and pictures of what decides, for the evaluation's page.
+
+Dimension key: `F` frames, `C` mel bands, `T` samples.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.config.schema import LogMelConfig
+from speechmlp.evaluation import pages
+from speechmlp.evaluation.pictures import load_pyplot
+from speechmlp.evaluation.results import Mistake
+from speechmlp.evaluation.saliency import integrated_gradients
+from speechmlp.evaluation.text import percent
+from speechmlp.labels import LETTERS, label_of
+from speechmlp.models.aligned import Aligned
+from speechmlp.models.classifier import SpeechClassifier
+from speechmlp.models.features import LogMel
+
+
+@dataclass(frozen=True)
+class Example:
+    """A mistake to look at and listen to.
+
+    Attributes:
+        mistake: what was said and recognised.
+        waveform: float32 [T] at 16 kHz.
+        log_mel: [F, C], natural logarithms.
+        ends: where the front end finds the letter's start and end, in seconds, one pair a reading.
+        saliency: [F, C], what speaks for the recognised letter, in nats; None for models that see no mel bands.
+    """
+
+    mistake: Mistake
+    waveform: Tensor
+    log_mel: Tensor
+    ends: tuple[tuple[float, float], ...]
+    saliency: Tensor | None
+
+
+def find_examples(model: SpeechClassifier, waveforms: Tensor, mistakes: Sequence[Mistake]) -> list[Example]:
+    """Returns mistakes with what the model hears.
+
+    Args:
+        model: on the waveforms' device.
+        waveforms: float32 [M, T] of the mistakes.
+        mistakes: M of them.
+    """
+    if not mistakes:
+        return []
+    front_end = model.front_end
+    ends: list[tuple[Tensor, Tensor]] = []
+    with torch.no_grad():
+        if isinstance(front_end, Aligned):
+            log_mel, ends = front_end.find(waveforms)
+        else:
+            log_mel = LogMel(LogMelConfig()).to(waveforms.device)(waveforms).transpose(1, 2)
+    recognised = torch.tensor([label_of(mistake.recognised) for mistake in mistakes], device=waveforms.device)
+    saliency = integrated_gradients(model, waveforms, recognised)
+    hop = NUM_SAMPLES / (log_mel.shape[1] - 1) / SAMPLE_RATE
+    return [
+        Example(
+            mistake=mistake,
+            waveform=waveforms[row].cpu(),
+            log_mel=log_mel[row].cpu(),
+            ends=tuple((start[row].item() * hop, end[row].item() * hop) for start, end in ends),
+            saliency=None if saliency is None else saliency[row].cpu(),
+        )
+        for row, mistake in enumerate(mistakes)
+    ]
+
+
+def _draw_saliency(axes: Any, saliency: Tensor, extent: tuple[float, float, float, float] | None = None) -> None:
+    """Draws cells [F, C]: red for the letter, blue against it, black for nothing."""
+    strongest = float(saliency.abs().quantile(0.995)) or 1.0
+    settings = {"cmap": "berlin", "vmin": -strongest, "vmax": strongest, "extent": extent}
+    axes.imshow(saliency.T.numpy(), origin="lower", aspect="auto", **settings)
+
+
+def render_pictures(pictures: Mapping[int, Tensor]) -> str:
+    """Returns what decides for each letter, as HTML, of mean saliencies [F, C] by label."""
+    plot = load_pyplot()
+    figure, grid = plot.subplots(4, 7, figsize=(9, 5), layout="constrained")
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, (label, picture) in zip(grid.flat, sorted(pictures.items()), strict=False):
+        _draw_saliency(axes, picture)
+        axes.set_title(LETTERS[label], fontsize=10, color="#888")
+    figure.patch.set_alpha(0)
+    caption = "Mean over recognised letters: red speaks for the letter, blue against it; time runs right, pitch up."
+    names = " ".join(LETTERS[label] for label in sorted(pictures))
+    return pages.captioned(pages.picture(figure, f"What decides, for each of {names}", kind="spectrogram"), caption)
+
+
+def render_example(example: Example) -> str:
+    """Returns a list item of HTML: the spectrogram, what decided, and the sound."""
+    plot, mistake = load_pyplot(), example.mistake
+    rows = 1 if example.saliency is None else 2
+    figure, grid = plot.subplots(
+        rows, figsize=(3.4, 0.4 + 1.5 * rows), layout="constrained", squeeze=False, sharex=True
+    )
+    level = example.log_mel.numpy()
+    extent = (0, 1, 0, level.shape[1])
+    grid[0, 0].imshow(level.T, origin="lower", aspect="auto", cmap="magma", extent=extent)
+    if example.saliency is not None:
+        _draw_saliency(grid[1, 0], example.saliency, extent)
+    for axes in grid[:, 0]:
+        for colour, ends in zip(("white", "cyan"), example.ends, strict=False):
+            for end in ends:
+                axes.axvline(end, color=colour, linewidth=1)
+        axes.set_ylabel("mel band", color="#888")
+        axes.tick_params(colors="#888")
+    grid[-1, 0].set_xlabel("s", color="#888")
+    figure.patch.set_alpha(0)  # these are not turned over in the dark, so they have no paper
+    title = f"{mistake.spoken} taken for {mistake.recognised}"
+    picture = pages.picture(figure, f"Spectrogram of {mistake.id}, a spoken {mistake.spoken}", kind="spectrogram")
+    return (
+        f"<li><h3>{title}</h3>{picture}"
+        f"{pages.player(example.waveform, f'{mistake.id}: {title}')}"
+        f"<p>{html.escape(mistake.speaker)}, {html.escape(mistake.id)}: {mistake.recognised} with "
+        f"{percent(mistake.probability)}, {mistake.spoken} with {percent(mistake.probability_of_spoken)}</p></li>"
+    )

@@ -1,0 +1,110 @@
+"""What decides: integrated gradients over time and frequency (Sundararajan, Taly & Yan, 2017).
+
+Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from speechmlp.models.aligned import Aligned
+from speechmlp.models.classifier import SpeechClassifier
+from speechmlp.models.features import LogMel
+
+STEPS = 32
+"""Points on the way from silence; the sums then miss the logits' difference by about a hundredth of it."""
+
+
+def _readable(model: SpeechClassifier, waveforms: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+    """Returns log-mel energies [B, F, C], and the rest of the model: from such energies to log-probabilities [B, 26].
+
+    Where the letter is found, and the mean and deviation that it is normalised with, stay as they are for the
+    waveforms: normalisation would otherwise undo the way from silence. None for models that see no mel bands.
+    """
+    front_end = model.front_end
+    if isinstance(front_end, Aligned):
+        aligned = front_end
+        log_mel, ends = aligned.find(waveforms)
+
+        def read(energies: Tensor) -> Tensor:
+            readings = [
+                model.network(aligned.read(energies, start, end, reference=log_mel)).log_softmax(1)
+                for start, end in ends
+            ]
+            return torch.stack(readings).mean(0).log_softmax(1)
+
+        return log_mel, read
+    if isinstance(front_end, LogMel):
+        bands = front_end
+        log_mel = torch.log(bands.spectrum(waveforms) + bands.FLOOR)
+        reference = bands.of_log(log_mel)
+
+        def look(energies: Tensor) -> Tensor:
+            logits: Tensor = model.network(model.normalizer(bands.of_log(energies), reference))
+            return logits.log_softmax(1)
+
+        return log_mel, look
+    return None
+
+
+def integrated_gradients(model: SpeechClassifier, waveforms: Tensor, letters: Tensor) -> Tensor | None:
+    """Returns how much each cell of the spectrogram speaks for a letter, in nats: [B, F, C].
+
+    Gradients of the letter's log-probability are averaged on the straight way from silence, which is each utterance's
+    quietest cell everywhere, to the utterance, and multiplied by the way. The cells' sum is about the difference of the
+    log-probability between both ends.
+
+    Args:
+        model: in evaluation mode, on the waveforms' device.
+        waveforms: float32 [B, T].
+        letters: int64 [B], the letter each one is asked about.
+
+    Returns:
+        None for models that see no mel bands.
+    """
+    with torch.no_grad():
+        found = _readable(model, waveforms)
+    if found is None:
+        return None
+    log_mel, probabilities = found
+    silence = log_mel.amin((1, 2), keepdim=True).expand_as(log_mel)
+    total = torch.zeros_like(log_mel)
+    with torch.enable_grad():
+        for step in range(STEPS):
+            place = (silence + (step + 0.5) / STEPS * (log_mel - silence)).detach().requires_grad_(True)
+            chosen = probabilities(place).gather(1, letters[:, None]).sum()
+            (gradient,) = torch.autograd.grad(chosen, place)
+            total += gradient
+    return (total / STEPS * (log_mel - silence)).detach()
+
+
+def mean_pictures(model: SpeechClassifier, waveforms: Tensor, labels: Tensor, columns: int = 40) -> dict[int, Tensor]:
+    """Returns label -> the mean of what speaks for it over utterances of it, [columns, C].
+
+    The time axis is that of the letter with a tenth of it before and after, where the front end finds its ends, and the
+    whole second otherwise. Empty for models that see no mel bands, and
+    of no utterances.
+
+    Args:
+        model: in evaluation mode, on the waveforms' device.
+        waveforms: float32 [B, T] that are recognised.
+        labels: int64 [B].
+        columns: of the pictures.
+    """
+    cells = integrated_gradients(model, waveforms, labels) if len(labels) else None
+    if cells is None:
+        return {}
+    frames = cells.shape[1]
+    start, end = torch.zeros(len(cells), device=cells.device), torch.full((len(cells),), frames - 1.0).to(cells.device)
+    if isinstance(model.front_end, Aligned):
+        with torch.no_grad():
+            start, end = model.front_end.find(waveforms)[1][0]
+    margin = 0.1 * (end - start)
+    share = torch.linspace(0, 1, columns, device=cells.device)
+    place = (start - margin)[:, None] + share * (end - start + 2 * margin)[:, None]
+    weight = (1 - (place.clamp(0, frames - 1)[..., None] - torch.arange(frames, device=cells.device)).abs()).clamp_min(
+        0
+    )
+    pictures = weight @ cells
+    return {int(label): pictures[labels == label].mean(0).cpu() for label in set(labels.tolist())}

@@ -1,0 +1,1 @@
+"""Models in files for other programs: `python -m speechmlp.export`."""

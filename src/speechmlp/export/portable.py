@@ -1,0 +1,182 @@
+"""The classifier for other programs, and what tells whether an exported file holds the same one.
+
+The front end is inside: waveforms go in, probabilities come out. `export_formats` writes the files.
+
+Dimension key: `N` waveforms, `T` samples (16000), `F` frames, `C` mel bands, `K` frequencies that the bands hear.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechmlp import __version__
+from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.labels import LETTERS
+from speechmlp.models.features import MelSpectrum
+from speechmlp.runs.checkpoint import Checkpoint
+
+UNDECIDED = 2e-5
+"""Difference of a probability between float64 and float32 from which on rounding decides."""
+
+Predictor = Callable[[Tensor], Tensor]
+"""From waveforms float32 [N, T] to probabilities float32 [N, 26]."""
+
+
+class PortableClassifier(nn.Module):
+    """What is exported: waveforms float32 [N, T] at 16 kHz -> probabilities [N, 26].
+
+    Holds a copy of the model.
+
+    Args:
+        checkpoint: with the temperature that logits are divided by.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.classifier = copy.deepcopy(checkpoint.model).eval()
+        self.temperature = checkpoint.temperature
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Returns the probabilities [N, 26] of waveforms [N, T]."""
+        return (self.classifier.of_readings(self.classifier.readings(waveforms)) / self.temperature).softmax(1)
+
+
+class FoldedSpectrum(nn.Module):
+    """`MelSpectrum` as two matrix products: [N, T] -> [N, F, C].
+
+    The window is the same on both sides of its middle, so the cosine part of the Fourier transform needs the sum of a
+    frame and its mirror image, the sine part their difference: half the products, of those frequencies alone that a
+    band hears. ONNX has a Fourier transform too, but runtimes for telephones and browsers lack it, and ONNX Runtime's
+    takes longer than this.
+    """
+
+    frequency: Tensor
+    circle: Tensor
+    window: Tensor
+    bands: Tensor
+
+    def __init__(self, spectrum: MelSpectrum) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length, self.padding = spectrum.n_fft, spectrum.hop_length, spectrum.padding
+        self.num_frames = spectrum.num_frames
+        sample = spectrum.window.nonzero()[:, 0]
+        self.before = self.n_fft // 2 - int(sample[0])
+        self.taps = len(sample)
+        window = spectrum.window[sample[self.taps // 2 :]].clone()
+        if self.taps % 2:
+            window[0] /= 2  # the middle is its own mirror image
+        frequency = spectrum.bands.sum(1).nonzero()[:, 0]
+        angle = math.pi / self.n_fft * torch.arange(2 * self.n_fft, dtype=torch.float64)
+        self.register_buffer("frequency", frequency)  # [K]
+        self.register_buffer("circle", torch.stack([angle.cos(), angle.sin()]).float())  # [2, 2 n_fft]
+        self.register_buffer("window", window[:, None])  # [H, 1], the second half
+        self.register_buffer("bands", spectrum.bands[frequency])  # [K, C]
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Returns the mel energies [N, F, C] of waveforms [N, T]."""
+        # From whole numbers and a table, so that the file stays small; a runtime computes it once. The middle is at a
+        # sample or between two, so places count in halves of one.
+        place = 2 * torch.arange(len(self.window), device=waveforms.device) + 1 - self.taps % 2
+        cosines, sines = self.circle[:, place[:, None] * self.frequency % (2 * self.n_fft)] * self.window  # [H, K]
+        # Frames from pieces of a hop each: a slice copies, an index would look every sample up.
+        pieces = -(-self.taps // self.hop_length)
+        length = (self.num_frames + pieces - 1) * self.hop_length
+        sides = (self.before, length - NUM_SAMPLES - self.before)
+        padded = F.pad(waveforms[:, None], sides, mode=self.padding)
+        hops = padded.reshape(-1, length // self.hop_length, self.hop_length)
+        frames = torch.cat([hops[:, first : first + self.num_frames] for first in range(pieces)], 2)
+        second, first = frames[..., self.taps // 2 : self.taps], frames[..., : len(self.window)].flip(2)
+        cosine, sine = (second + first) @ cosines, (second - first) @ sines  # [N, F, K]
+        mel: Tensor = (cosine * cosine + sine * sine) @ self.bands
+        return mel
+
+
+def describe(checkpoint: Checkpoint, name: str) -> dict[str, str]:
+    """Returns what a program must know to use an exported model.
+
+    Args:
+        checkpoint: the model.
+        name: of the model.
+    """
+    return {
+        "name": name,
+        "speechmlp": __version__,
+        "labels": " ".join(LETTERS),
+        "sample_rate": str(SAMPLE_RATE),
+        "num_samples": str(NUM_SAMPLES),
+        "temperature": repr(checkpoint.temperature),
+        "reject_below": repr(checkpoint.reject_below),
+        "front_end": checkpoint.config.front_end.model_dump_json(),
+        "model": checkpoint.config.model.model_dump_json(),
+    }
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How much an exported model differs from its checkpoint in PyTorch.
+
+    Attributes:
+        compared: waveforms that were looked at.
+        undecided: waveforms beside those, on which PyTorch's own answer depends on how it rounds.
+        difference: the largest of a probability; infinite where one is no number, or none could be compared.
+        other_letters: waveforms whose most probable letter is another.
+    """
+
+    compared: int
+    undecided: int
+    difference: float
+    other_letters: int
+
+
+@torch.inference_mode()
+def compare(checkpoint: Checkpoint, predictor: Predictor, waveforms: Tensor) -> Parity:
+    """Returns how much an exported model differs from its checkpoint on waveforms [N, T]."""
+    logits = checkpoint.model(waveforms)
+    expected = (logits / checkpoint.temperature).softmax(1)
+    exact = PortableClassifier(checkpoint).double()(waveforms.double())
+    decided = (expected - exact).abs().amax(1) <= UNDECIDED
+    found = predictor(waveforms)
+    difference = (found - expected)[decided].abs().nan_to_num(math.inf).amax().item() if decided.any() else math.inf
+    other = (found.argmax(1) != expected.argmax(1))[decided].sum().item()
+    return Parity(int(decided.sum()), int((~decided).sum()), difference, int(other))
+
+
+def odd_waveforms() -> Tensor:
+    """Returns waveforms [N, T] that nobody should send and somebody will, and letter-like sounds in every place."""
+    generator = torch.Generator().manual_seed(0)
+    time = torch.arange(NUM_SAMPLES)
+    noise = torch.randn(NUM_SAMPLES, generator=generator)
+    hum = torch.sin(2 * math.pi * 50 / SAMPLE_RATE * time)
+    odd = [
+        torch.zeros(NUM_SAMPLES),
+        torch.full((NUM_SAMPLES,), 0.5),
+        0.5 + 1e-4 * noise,
+        (1e-5 * noise).mul(1 << 15).round() / (1 << 15),
+        *(level * noise for level in (1e-4, 1e-2, 0.3)),
+        noise.clamp(-1, 1),
+        noise.sign(),
+        1 - 2.0 * (time % 2),
+        hum,
+        hum.sign(),
+        0.5 * torch.sin(2 * math.pi * 1000 / SAMPLE_RATE * time),
+        *((time == place).float() for place in (0, NUM_SAMPLES // 2, NUM_SAMPLES - 1)),
+        (time % 5000 == 0).float(),
+    ]
+    lengths = (320, 1600, 4000, 8000, NUM_SAMPLES)
+    for number, length in enumerate(lengths):
+        for place in (0, (NUM_SAMPLES - length) // 2, NUM_SAMPLES - length):  # at an edge, in the middle, at the other
+            pitch = 90 * 1.15 ** len(odd) % 200 + 80
+            harmonics = torch.arange(1, int(7000 / pitch))[:, None]
+            formants = sum(
+                torch.exp(-(((harmonics * pitch - f) / 200) ** 2)) for f in (300 + 90 * number, 2000 - place / 20)
+            )
+            sound = (formants * torch.sin(2 * math.pi * pitch / SAMPLE_RATE * harmonics * time[:length])).sum(0)
+            voice = 1e-3 * noise
+            voice[place : place + length] += 0.3 * sound / sound.abs().amax()
+            odd += [voice, (20 * voice).clamp(-1, 1), voice + 0.1 * noise, 1e-3 * voice]
+    return torch.stack(odd)

@@ -1,0 +1,1 @@
+"""Classifiers: front ends, augmentation, layers, inference."""

@@ -1,0 +1,149 @@
+"""The aligned front end: a letter's frames brought to fixed places, whatever its position, length and loudness.
+
+An MLP has no tolerance for shift of its own. Here the letter's ends are found, its frames are resampled to a fixed
+number ("warped"), and the onset and the end are added once more at full resolution, because B/D/E/P/T/V and M/N are
+decided within 50 - 80 ms there (non-uniform time resolution after Karnjanadecha & Zahorian, 1999).
+
+Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands, `K` tokens.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from speechmlp.audio.decoding import NUM_SAMPLES
+from speechmlp.config.schema import AlignedConfig
+from speechmlp.models.augmentation import Augment, uniform
+from speechmlp.models.endpoints import MIN_FRAMES, EnergyEndpoints, LearntEndpoints
+from speechmlp.models.features import MelSpectrum
+
+
+class Aligned(nn.Module):
+    """Aligned log-mel tokens: [B, T] -> [R, B, C, K], one reading for each of R ways of finding the ends."""
+
+    LEAD = 2
+    """Frames before the start and after the end that still belong to the onset and end tokens."""
+    SPREAD = 0.3
+    """Added to the deviation that features are divided by: flat noise is not blown up to speech."""
+
+    LEARN_EVERY = 4
+    """The endpoint network learns from every fourth utterance of a batch: it needs fewer, at the cost of a block."""
+
+    emphasis: Tensor
+    warp: Tensor
+    share: Tensor
+    shift: Tensor
+    apart: Tensor
+
+    def __init__(self, config: AlignedConfig) -> None:
+        super().__init__()
+        self.spectrum = MelSpectrum(config, padding="constant", mean_power=True)
+        # Speech falls towards high bands: what decides consonants there would be lost under the floor.
+        rise = config.emphasis * torch.linspace(-0.5, 0.5, config.n_mels)  # dB
+        self.register_buffer("emphasis", 10 ** (rise / 10), persistent=False)  # [C]
+        self.floor = 10 ** (-config.dynamic_range / 10)
+        self.tokens = (config.warped, config.onset, config.offset)
+        self.shape = (config.n_mels, sum(self.tokens))
+        self.cells = config.n_mels * config.warped
+        self.energy = EnergyEndpoints(self.spectrum.num_frames) if config.endpoints in ("energy", "both") else None
+        self.learnt = None
+        if config.endpoints in ("learnt", "both"):
+            sizes = (config.endpoint_width, config.endpoint_blocks)
+            self.learnt = LearntEndpoints(self.spectrum.num_frames, config.n_mels, *sizes)
+        warped, onset, offset = self.tokens
+        self.register_buffer("warp", (torch.arange(warped) + 0.5) / warped, persistent=False)
+        # A token lies at start + share x length + shift, in frames, and hears apart x length of them, or one.
+        share = torch.cat([self.warp, torch.zeros(onset), torch.ones(offset)])
+        shift = torch.cat(
+            [
+                torch.full((warped,), -0.5),
+                torch.arange(float(onset)) - self.LEAD,
+                torch.arange(float(offset)) - (offset - self.LEAD),
+            ]
+        )
+        apart = torch.cat([torch.full((warped,), 1 / warped), torch.zeros(onset + offset)])
+        self.register_buffer("share", share, persistent=False)  # [K]
+        self.register_buffer("shift", shift, persistent=False)  # [K]
+        self.register_buffer("apart", apart, persistent=False)  # [K]
+
+    def log_mel(self, mel: Tensor) -> Tensor:
+        """Returns natural logs of emphasised mel energies [B, F, C] with a floor relative to the loudest cell."""
+        mel = mel * self.emphasis
+        return torch.log(mel + self.floor * mel.amax((1, 2), keepdim=True) + 1e-9)
+
+    def find(self, waveforms: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Returns log-mel energies [B, F, C] of waveforms [B, T], and start and end [B] in frames by each way."""
+        # Means of means, and levels below the loudest cell, so that a runtime that adds one by one rounds little.
+        offset = waveforms.reshape(-1, 125, NUM_SAMPLES // 125).mean(2).mean(1, keepdim=True)
+        log_mel = self.log_mel(self.spectrum(waveforms - offset))
+        log_mel = log_mel - log_mel.amax((1, 2), keepdim=True)
+        return log_mel, [find(log_mel) for find in (self.energy, self.learnt) if find is not None]
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Returns the readings [R, B, C, K] of waveforms [B, T]."""
+        return self.read_all(*self.find(waveforms))
+
+    def read_all(self, log_mel: Tensor, ends: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Returns readings [R, B, C, K] of log-mel energies [B, F, C] between R starts and ends, each [B]."""
+        # As one batch: of a single letter most time goes into starting operations.
+        starts, stops = (torch.cat(found) for found in zip(*ends, strict=True))
+        return self.read(log_mel.repeat(len(ends), 1, 1), starts, stops).view(len(ends), -1, *self.shape)
+
+    def augmented(self, waveforms: Tensor, augment: Augment) -> tuple[Tensor, Tensor]:
+        """Returns one augmented reading [B, C, K] of training waveforms, and the loss of the endpoint network.
+
+        The letter's true ends are those of the recording, which holds where recordings are cut tightly. Each utterance
+        is read from them or from the energy's, by chance, so that the classifier learns the errors of both.
+        """
+        waveforms, start, end = augment.waveforms(waveforms)
+        start, end = start / self.spectrum.hop_length, end / self.spectrum.hop_length
+        with torch.no_grad():
+            log_mel = self.log_mel(augment.mel(waveforms - waveforms.mean(1, keepdim=True), self.spectrum))
+        loss = log_mel.new_zeros(())
+        if self.learnt is not None:
+            some = slice(None, None, self.LEARN_EVERY)
+            loss = self.learnt.loss(log_mel[some], start[some], end[some])
+        with torch.no_grad():
+            if self.energy is not None:
+                factor = torch.exp(uniform(len(start), 1, low=-0.4, high=0.4, like=start))
+                by_energy = self.energy(log_mel, factor)
+                chosen = torch.rand_like(start) < (1.0 if self.learnt is None else 0.5)
+                start, end = torch.where(chosen, by_energy[0], start), torch.where(chosen, by_energy[1], end)
+            start, end = augment.endpoints(start, end)
+            return augment.mask(self.read(log_mel, start, torch.maximum(end, start + MIN_FRAMES), augment)), loss
+
+    def read(
+        self,
+        log_mel: Tensor,
+        start: Tensor,
+        end: Tensor,
+        augment: Augment | None = None,
+        reference: Tensor | None = None,
+    ) -> Tensor:
+        """Returns normalised tokens [B, C, K]: warped ones, then those of the onset, then those of the end.
+
+        Args:
+            log_mel: [B, F, C].
+            start: [B], in frames.
+            end: [B], in frames, not included.
+            augment: bends the time axis of the warped tokens.
+            reference: [B, F, C], whose letters give mean and deviation instead.
+        """
+        length = (end - start)[:, None]
+        share = self.share[None]
+        if augment is not None:
+            place = augment.time_warp(self.warp, len(start))
+            share = torch.cat([place, share[:, len(self.warp) :].expand(len(place), -1)], 1)
+        positions = start[:, None] + length * share + self.shift  # [B, K]
+        widths = (length * self.apart).clamp_min(1)  # [B, K]
+        # Linear interpolation as one matrix product; where tokens are further apart than frames, a triangle as wide as
+        # their distance averages what lies between.
+        last = log_mel.shape[1] - 1
+        frame = torch.arange(last + 1, device=log_mel.device)
+        weight = (1 - (positions.clamp(0, last)[..., None] - frame).abs() / widths[..., None]).clamp_min(0)  # [B, K, F]
+        weight = weight / weight.sum(2, keepdim=True).clamp_min(1e-6)
+        tokens = weight @ log_mel  # [B, K, C]
+        letter = (tokens if reference is None else weight @ reference)[:, : len(self.warp)]
+        mean = letter.mean(2, keepdim=True).mean(1, keepdim=True)
+        squares = (letter - mean).square().mean(2, keepdim=True).mean(1, keepdim=True)
+        deviation = (squares * (self.cells / (self.cells - 1))).sqrt()
+        return ((tokens - mean) / (deviation + self.SPREAD)).transpose(1, 2)

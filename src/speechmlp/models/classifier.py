@@ -1,0 +1,200 @@
+"""The classifier: front end, augmentation, normaliser and dense layers, from 16000 samples to 26 logits.
+
+Dimension key: `B` batch, `T` samples (16000), `C` channels or bands, `F` frames.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from speechmlp.config.schema import (
+    AlignedConfig,
+    AugmentConfig,
+    Config,
+    GatedMLPConfig,
+    LogMelConfig,
+    MFCCConfig,
+    MixerConfig,
+    MLPConfig,
+    RawConfig,
+)
+from speechmlp.labels import NUM_LETTERS
+from speechmlp.models.aligned import Aligned
+from speechmlp.models.augmentation import Augment
+from speechmlp.models.blocks import GatedBlock, MixerBlock
+from speechmlp.models.features import MFCC, LogMel, Normalizer, Raw
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
+
+
+class Output(nn.Linear):
+    """The last layer: [B, W] -> logits [B, 26].
+
+    It starts small, so that the first loss is near ln 26. With a gate it has one output more, whose sigmoid scales the
+    logits: near one where there is a letter, near zero, and so all letters equally probable, where there is none. Which
+    letter comes first is not changed by it.
+
+    Args:
+        inputs: W.
+        gate: whether there is one.
+    """
+
+    def __init__(self, inputs: int, gate: bool) -> None:
+        super().__init__(inputs, NUM_LETTERS + gate)
+        self.gate = gate
+        nn.init.normal_(self.weight, std=0.1 / math.sqrt(inputs))
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns logits [B, 26] of [B, W]."""
+        outputs = super().forward(x)
+        return outputs[:, :NUM_LETTERS] * outputs[:, NUM_LETTERS:].sigmoid() if self.gate else outputs
+
+
+class MLP(nn.Module):
+    """Dense layers: features [B, C, F] -> logits [B, 26].
+
+    Each hidden layer is linear, then normalisation, activation and dropout as configured. Weights start with He's
+    variance (2015) for rectifiers and Glorot's (2010) with the activation's gain for tanh and sigmoid.
+
+    Args:
+        config: widths, activation, normalisation and dropout.
+        inputs: C x F.
+    """
+
+    def __init__(self, config: MLPConfig, inputs: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in config.hidden:
+            linear = nn.Linear(inputs, width)
+            if config.activation in ("tanh", "sigmoid"):
+                nn.init.xavier_uniform_(linear.weight, nn.init.calculate_gain(config.activation))
+            else:
+                nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
+            layers.append(linear)
+            if config.norm == "batch":
+                layers.append(nn.BatchNorm1d(width))
+            elif config.norm == "layer":
+                layers.append(nn.LayerNorm(width))
+            layers.append(ACTIVATIONS[config.activation]())
+            if config.dropout:
+                layers.append(nn.Dropout(config.dropout))
+            inputs = width
+        self.layers = nn.Sequential(*layers, Output(inputs, config.gate))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits [B, 26] of features [B, C, F]."""
+        return self.layers(features.flatten(1))  # type: ignore[no-any-return]
+
+
+class TokenMLP(nn.Module):
+    """Dense layers whose weights are shared over frames: features [B, C, F] -> logits [B, 26].
+
+    Linear embedding of each frame plus a learnt vector for its place, mixer or gated blocks, layer norm, a few learnt
+    weighted means over frames, one output layer. It has no convolution, recurrence or attention: every weight is a
+    dense layer.
+
+    Args:
+        config: widths, number of blocks and dropout.
+        shape: C and F.
+    """
+
+    def __init__(self, config: MixerConfig | GatedMLPConfig, shape: tuple[int, int]) -> None:
+        super().__init__()
+        channels, frames = shape
+        self.embed = nn.Linear(channels, config.width)
+        self.position = nn.Parameter(torch.zeros(frames, config.width))
+        self.blocks = nn.Sequential(*(self._block(config, frames) for _ in range(config.blocks)))
+        self.norm = nn.LayerNorm(config.width)
+        self.pool = nn.Linear(frames, config.pool)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = Output(config.pool * config.width, config.gate)
+
+    @staticmethod
+    def _block(config: MixerConfig | GatedMLPConfig, frames: int) -> nn.Module:
+        if isinstance(config, MixerConfig):
+            return MixerBlock(frames, config.width, config.token_hidden, config.channel_hidden, config.dropout)
+        return GatedBlock(frames, config.width, config.channel_hidden, config.dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits [B, 26] of features [B, C, F]."""
+        frames, width = self.position.shape
+        embedded = self.embed(features.permute(2, 0, 1)) + self.position[:, None]  # [F, B, W]
+        mixed = self.blocks(embedded.view(-1, width)).view(frames, -1, width)
+        # Normalised with its frames apart: ONNX Runtime would join the sum before and the norm to something slower.
+        normal = self.norm(mixed).view(frames, -1)
+        pooled = torch.addmm(self.pool.bias[:, None], self.pool.weight, normal).view(len(self.pool.bias), -1, width)
+        return self.output(self.dropout(pooled.permute(1, 2, 0).flatten(1)))  # type: ignore[no-any-return]
+
+
+class SpeechClassifier(nn.Module):
+    """Spoken-letter classifier: waveforms float32 [B, 16000] at 16 kHz -> logits [B, 26].
+
+    In training the front end augments as configured; in use it does not.
+
+    Args:
+        config: its `front_end`, `augment` and `model` sections are read.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.front_end: Raw | LogMel | Aligned
+        match config.front_end:
+            case RawConfig():
+                self.front_end = Raw()
+            case MFCCConfig():
+                self.front_end = MFCC(config.front_end)
+            case LogMelConfig():
+                self.front_end = LogMel(config.front_end)
+            case AlignedConfig():
+                self.front_end = Aligned(config.front_end)
+        normalization = "none" if isinstance(config.front_end, AlignedConfig) else config.front_end.normalizer
+        shape = self.front_end.shape
+        self.augment = Augment(config.augment or AugmentConfig())
+        self.normalizer = Normalizer(normalization, shape[0])
+        self.network: MLP | TokenMLP
+        if isinstance(config.model, MLPConfig):
+            self.network = MLP(config.model, math.prod(shape))
+        else:
+            self.network = TokenMLP(config.model, shape)
+
+    def readings(self, waveforms: Tensor) -> Tensor:
+        """Returns the features [R, B, C, F], before normalisation, of waveforms [B, T]: R readings of each."""
+        features: Tensor = self.front_end(waveforms)
+        return features if isinstance(self.front_end, Aligned) else features[None]
+
+    def training_features(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns augmented, normalised features [B, C, F] of waveforms [B, T], and a loss of the front end's own."""
+        if isinstance(self.front_end, Aligned):
+            return self.front_end.augmented(waveforms, self.augment)
+        with torch.no_grad():
+            moved = self.augment.waveforms(waveforms)[0] if self.augment.changes_waveforms else waveforms
+            if isinstance(self.front_end, LogMel):
+                features = self.front_end.of_energy(self.augment.mel(moved, self.front_end.spectrum))
+            else:
+                features = self.front_end(moved)
+            return self.augment.mask(self.normalizer(features)), features.new_zeros(())
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Returns logits [B, 26] of waveforms [B, T]; of several readings, the mean of the log-probabilities."""
+        if self.training:
+            return self.network(self.training_features(waveforms)[0])  # type: ignore[no-any-return]
+        return self.of_readings(self.readings(waveforms))
+
+    def of_readings(self, readings: Tensor) -> Tensor:
+        """Returns logits [B, 26] of readings [R, B, C, F]; of several, the mean of the log-probabilities."""
+        logits: Tensor = self.network(self.normalizer(readings.flatten(0, 1)))
+        return logits if len(readings) == 1 else logits.log_softmax(1).view(len(readings), -1, NUM_LETTERS).mean(0)
+
+    def num_parameters(self) -> int:
+        """Returns how many numbers are learnt."""
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -1,0 +1,63 @@
+"""Predictions of a model for a corpus, batch by batch, and the device that computes them.
+
+Dimension key: `N`, `M` utterances.
+"""
+
+import os
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from speechmlp.data.dataset import DeviceCorpus
+from speechmlp.data.sampler import num_batches
+from speechmlp.errors import UserError
+from speechmlp.labels import NUM_LETTERS
+from speechmlp.models.classifier import SpeechClassifier
+
+EVALUATION_BATCH = 256
+"""Large enough to fill two cores, small enough that features of a batch stay in cache."""
+
+
+def select_device(name: str) -> torch.device:
+    """Returns the device of a configuration's `device` value.
+
+    Raises:
+        UserError: CUDA is asked for and absent, or has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"device: {name} is asked for, but no CUDA device can be used here; take cpu or auto")
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise UserError(f"device: expected cuda:0 to cuda:{torch.cuda.device_count() - 1}, found {name}")
+    return device
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Makes CUDA kernels give the same bits every time; the CPU does so by itself."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+@torch.inference_mode()
+def predict_logits(model: SpeechClassifier, corpus: DeviceCorpus, positions: Tensor, bar: bool = True) -> Tensor:
+    """Returns logits float32 [M, 26], on the corpus's device, of the utterances at positions int64 [M]."""
+    model.eval()
+    batches = corpus.batches(EVALUATION_BATCH, positions)
+    total = num_batches(len(positions), EVALUATION_BATCH)
+    logits = [torch.empty(0, NUM_LETTERS, device=corpus.device)]
+    for batch in tqdm(batches, "predicting", total, leave=False, disable=None if bar else True):
+        logits.append(model(batch.waveforms).float())
+    return torch.cat(logits)
+
+
+@torch.inference_mode()
+def predict(model: SpeechClassifier, corpus: DeviceCorpus) -> tuple[Tensor, Tensor]:
+    """Returns logits float32 [N, 26] and labels int64 [N] of every utterance, in the corpus's order."""
+    logits = predict_logits(model, corpus, torch.arange(len(corpus)))
+    return logits.cpu(), corpus.labels.cpu()

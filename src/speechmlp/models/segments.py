@@ -1,0 +1,118 @@
+"""Which stretches of running speech are one whole letter: a small dense network that scores start and end together.
+
+Spelling is fluent: of AN4's letters four in five follow the one before without a pause, so that energy says little. The
+network sees a stretch at fixed places, as the aligned front end does, and what is around its ends, and gives the
+log-odds of its being a letter, no less and no more.
+
+Dimension key: `B` recordings, `T` samples, `F` frames (10 ms), `C` mel bands, `S` stretches, `K` tokens, `W` width.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechmlp.config.schema import AlignedConfig
+from speechmlp.errors import UserError
+from speechmlp.files import whole_file
+from speechmlp.models.aligned import Aligned
+from speechmlp.models.tensor_file import read_tensors
+
+WEIGHTS = Path(__file__).parents[1] / "weights" / "segments.pt"
+"""The network in the package; its card lies beside it."""
+FORMAT = 1
+
+
+class SegmentScorer(nn.Module):
+    """Log-odds of stretches of recordings: waveforms [B, T] and starts and ends [S] -> [S].
+
+    Args:
+        width: of a frame's embedding.
+        hidden: of the two hidden layers.
+        dropout: after each of them.
+    """
+
+    WARPED = 20
+    """Tokens over the whole stretch."""
+    AROUND = 10
+    """Tokens 10 ms apart on each side of its start, and of its end."""
+    MEAN_LOG_LENGTH = 3.3
+    """Natural logarithm of a usual letter's frames."""
+
+    def __init__(self, width: int = 32, hidden: int = 192, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.front_end = Aligned(AlignedConfig(endpoints="energy"))
+        self.embed = nn.Linear(self.front_end.shape[0], width)
+        layers: list[nn.Module] = []
+        inputs = (self.WARPED + 4 * self.AROUND) * width + 2
+        for _ in range(2):
+            layers += [nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(dropout)]
+            inputs = hidden
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden, 1))
+
+    @staticmethod
+    def normalise(log_mel: Tensor) -> Tensor:
+        """Returns log-mel energies [B, F, C] with mean zero and about unit deviation over each recording."""
+        centred = log_mel - log_mel.mean((1, 2), keepdim=True)
+        return centred / (centred.std((1, 2), keepdim=True) + 0.3)
+
+    def features(self, waveforms: Tensor) -> Tensor:
+        """Returns features [B, F, C] of waveforms [B, T] of any length."""
+        centred = waveforms - waveforms.mean(1, keepdim=True)
+        return self.normalise(self.front_end.log_mel(self.front_end.spectrum(centred)))
+
+    def forward(self, features: Tensor, which: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        """Returns log-odds [S].
+
+        Args:
+            features: [B, F, C].
+            which: int64 [S], the recording of each stretch.
+            start: int64 [S], in frames.
+            end: int64 [S], not included; larger.
+        """
+        frames = features.shape[1]
+        length = (end - start).float()
+        place = (torch.arange(self.WARPED, device=features.device) + 0.5) / self.WARPED
+        step = torch.arange(-self.AROUND, self.AROUND, device=features.device)
+        places = [start[:, None] + length[:, None] * place, start[:, None] + step, end[:, None] + step]
+        position = torch.cat(places, 1).clamp(0, frames - 1.001)  # [S, K]
+        # Embedded before it is interpolated, which is the same for a linear layer and costs less: stretches overlap.
+        embedded = self.embed(features).flatten(0, 1)  # [B F, W]
+        before = position.floor().long().clamp(max=frames - 2)  # float32 rounds the last place up after 5 minutes
+        row = (which * frames)[:, None] + before
+        tokens = torch.lerp(embedded[row], embedded[row + 1], (position - before)[..., None])  # [S, K, W]
+        tokens = tokens - tokens[:, : self.WARPED].mean(1, keepdim=True)
+        sums = F.pad(features.mean(2).cumsum(1), (1, 0)).flatten()
+        first = which * (frames + 1)
+        level = (sums[first + end] - sums[first + start]) / length
+        extra = torch.stack([length.log() - self.MEAN_LOG_LENGTH, level], 1)
+        return self.layers(torch.cat([tokens.flatten(1), extra], 1))[:, 0]  # type: ignore[no-any-return]
+
+
+def save_scorer(path: Path, scorer: SegmentScorer) -> None:
+    """Writes the network's weights, whole or not at all.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    with whole_file(path) as file:
+        torch.save({"format": FORMAT, "model": scorer.state_dict()}, file)
+
+
+def load_scorer(path: str | Path = WEIGHTS) -> SegmentScorer:
+    """Returns the network in a file, that of the package by default, in evaluation mode.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    expected = "expected what scripts/train_segments.py writes"
+    content = read_tensors(Path(path), expected, "the package holds no model of spelling; install it again")
+    scorer = SegmentScorer()
+    try:
+        if content["format"] != FORMAT:
+            raise ValueError(content["format"])
+        scorer.load_state_dict(content["model"])
+    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read; {expected}") from error
+    return scorer.eval()

@@ -1,0 +1,164 @@
+"""Checkpoints: plain tensors and values that rebuild their model; read without running anything they contain."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from speechmlp import __version__
+from speechmlp.audio.decoding import NUM_SAMPLES
+from speechmlp.config.loading import validate_config
+from speechmlp.config.schema import Config, MLPConfig, RawConfig
+from speechmlp.errors import UserError
+from speechmlp.files import whole_file
+from speechmlp.models.classifier import SpeechClassifier
+from speechmlp.models.tensor_file import read_tensors
+from speechmlp.runs.history import EpochRecord
+
+FORMAT = 1
+LARGE = 100_000_000
+"""Weights, above which a model of a stranger is looked at before it is built: 400 MB."""
+TOKENS = ("warped", "onset", "offset")
+
+
+_HISTORY = TypeAdapter(list[EpochRecord])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model with all it takes to use it or go on.
+
+    Attributes:
+        config: the resolved configuration of its run.
+        model: the classifier with its weights, averaged ones where the run averages, on the CPU, in evaluation mode.
+        training: what going on takes beside it: the optimizer's state and, where the run averages, the weights that are
+            learnt. None in `best.pt`, which is for use only.
+        history: records of the epochs done.
+        temperature: that logits are divided by for probabilities; fitted on validation utterances, 1 where it was not.
+        reject_below: probability under which the model declines to name a letter; 0 where it never does.
+    """
+
+    config: Config
+    model: SpeechClassifier
+    training: dict[str, Any] | None
+    history: list[EpochRecord]
+    temperature: float = 1.0
+    reject_below: float = 0.0
+
+
+def save_checkpoint(
+    path: Path,
+    config: Config,
+    model: SpeechClassifier,
+    history: list[EpochRecord],
+    training: dict[str, Any] | None = None,
+    temperature: float = 1.0,
+    reject_below: float = 0.0,
+) -> None:
+    """Writes a checkpoint, whole or not at all.
+
+    Args:
+        path: the file.
+        config: the resolved configuration.
+        model: with the weights to use.
+        history: records of the epochs done.
+        training: plain values and tensors that going on takes, as in `Checkpoint`.
+        temperature: that logits are divided by for probabilities.
+        reject_below: probability of the most probable letter under which none is named.
+
+    Raises:
+        UserError: it cannot be written; an earlier checkpoint of that name is as it was.
+    """
+    content = {
+        "format": FORMAT,
+        "speechmlp": __version__,
+        "config": config.model_dump(mode="json"),
+        "model": model.state_dict(),
+        "training": training,
+        "history": [record.to_json() for record in history],
+        "temperature": temperature,
+        "reject_below": reject_below,
+    }
+    with whole_file(path) as file:
+        torch.save(content, file)
+
+
+def _most_weights(config: Config) -> int:
+    """Returns a number of weights that a model of this configuration does not exceed by much; computes nothing."""
+    front = config.front_end.model_dump()
+    sizes = [size for value in config.model.model_dump().values() for size in _integers(value)]
+    counts = [config.model.blocks if not isinstance(config.model, MLPConfig) else len(config.model.hidden)]
+    inputs = NUM_SAMPLES
+    if not isinstance(config.front_end, RawConfig):
+        tokens = max(1 + NUM_SAMPLES // front["hop_length"], sum(front.get(key, 0) for key in TOKENS))
+        inputs = front["n_mels"] * tokens
+        sizes += [front["n_mels"], tokens, front.get("endpoint_width", 0)]
+        counts.append(front.get("endpoint_blocks", 0))
+    largest = max(sizes, default=1)
+    return max(inputs, largest) * largest * max(1, *counts)
+
+
+def _integers(value: Any) -> list[int]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [one for one in values if type(one) is int]
+
+
+def _require_fit(expected: Mapping[str, Tensor], found: Any) -> None:
+    """Checks names, shapes, types and values of weights.
+
+    Raises:
+        ValueError: they are not those of the model.
+    """
+    if not isinstance(found, Mapping) or found.keys() != expected.keys():
+        raise ValueError("other names")
+    for name, tensor in expected.items():
+        weight = found[name]
+        same = isinstance(weight, Tensor) and (weight.shape, weight.dtype) == (tensor.shape, tensor.dtype)
+        if not same or weight.layout is not torch.strided or not weight.isfinite().all():
+            raise ValueError(name)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Returns the checkpoint in a file.
+
+    Only tensors and plain values are read (`weights_only`), so a file from a stranger runs no code.
+
+    Raises:
+        UserError: there is no such file, it is not a checkpoint, is damaged, or is of a newer format.
+    """
+    expected = "expected a checkpoint of speechmlp, such as best.pt in a run folder"
+    content = read_tensors(Path(path), expected, "no such checkpoint; a run folder holds best.pt and last.pt")
+    if not (
+        isinstance(content, dict) and isinstance(content.get("format"), int) and isinstance(content.get("config"), dict)
+    ):
+        raise UserError(f"{path}: {expected}")
+    if content["format"] > FORMAT:
+        raise UserError(
+            f"{path}: is of format {content['format']}, this speechmlp reads up to {FORMAT}; install a newer version"
+        )
+    config = validate_config(content.get("config"), str(path))
+    try:
+        if _most_weights(config) > LARGE:  # first without memory, whatever sizes a stranger wrote
+            with torch.device("meta"):  # whose first use imports for a second, so that the usual model does without
+                _require_fit(SpeechClassifier(config).state_dict(), content["model"])
+        model = SpeechClassifier(config)
+        _require_fit(model.state_dict(), content["model"])
+        model.load_state_dict(content["model"])
+        history = _HISTORY.validate_python(content["history"])
+        if [record.epoch for record in history] != list(range(1, len(history) + 1)):
+            raise ValueError("epochs")
+        training = content.get("training")
+        if training is not None and not isinstance(training, dict):
+            raise TypeError(type(training))
+        temperature = float(content.get("temperature", 1.0))
+        reject_below = float(content.get("reject_below", 0.0))
+        if not (0 < temperature < math.inf and 0 <= reject_below <= 1):
+            raise ValueError(temperature, reject_below)
+    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}: its weights do not fit its configuration; {expected}") from error
+    return Checkpoint(config, model.eval(), training, history, temperature, reject_below)

@@ -1,0 +1,111 @@
+"""The run folder: resolved configuration, environment, one line of metrics an epoch, checkpoints."""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from speechmlp.config.loading import dump_yaml
+from speechmlp.config.schema import Config
+from speechmlp.environment import describe_environment
+from speechmlp.errors import UserError
+from speechmlp.files import PARTIAL, write_text
+from speechmlp.runs.history import EpochRecord
+
+BEST, LAST, METRICS, CONFIG, ENVIRONMENT = "best.pt", "last.pt", "metrics.jsonl", "config.yaml", "environment.json"
+
+
+def create_run(config: Config, config_name: str) -> Path:
+    """Returns a new run folder with the resolved configuration and the environment in it.
+
+    Args:
+        config: its `output` section says where, and under which name.
+        config_name: names the run, with the time, where `output.name` is null.
+
+    Raises:
+        UserError: a run of that name exists, or the folder cannot be written.
+    """
+    parent = Path(config.output.folder)
+    name = config.output.name or f"{config_name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            folder = parent / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                if config.output.name:
+                    raise UserError(
+                        f"{folder}: this run exists; choose another output.name, or go on with --resume {folder}"
+                    ) from None
+    except OSError as error:
+        raise UserError(f"{parent / name}: cannot write the run folder: {error.strerror or error}") from error
+    write_text(folder / CONFIG, dump_yaml(config))  # from here on it can be resumed
+    write_text(folder / ENVIRONMENT, json.dumps(describe_environment(), indent=2) + "\n")
+    return folder
+
+
+def named_run(config: Config) -> Path | None:
+    """Returns the folder of the run that a configuration names, where there is one to go on with.
+
+    Raises:
+        UserError: the configuration names no run.
+    """
+    if config.output.name is None:
+        raise UserError("--continue: expected output.name=NAME too, by which the run is found again")
+    run = Path(config.output.folder) / config.output.name
+    return run if (run / CONFIG).exists() else None
+
+
+def lock_run(run: Path) -> FileLock:
+    """Returns a run folder's lock, which is held until this process ends, however it ends.
+
+    Files that an earlier process was writing when it was killed are removed.
+
+    Raises:
+        UserError: another process has it, or there is no such folder.
+    """
+    if not any((run / name).exists() for name in (CONFIG, LAST)):  # a lock would make the folder, or leave itself in it
+        raise UserError(f"{run}: no run here; --resume takes the folder of a run")
+    lock = FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"{run}: another process trains in this run folder; wait for it, or start a new run") from error
+    except OSError as error:
+        raise UserError(f"{run}: cannot be used as a run folder: {error.strerror or error}") from error
+    for left in run.glob(f".*{PARTIAL}"):
+        left.unlink(missing_ok=True)
+    return lock
+
+
+def write_metrics(run: Path, history: Iterable[EpochRecord]) -> None:
+    """Writes metrics.jsonl anew from the records of the epochs done.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    write_text(run / METRICS, "".join(json.dumps(record.to_json()) + "\n" for record in history))
+
+
+def newest_checkpoint(folder: str | Path) -> Path:
+    """Returns the best checkpoint of the run that was written to last.
+
+    Raises:
+        UserError: there is no run with a checkpoint.
+    """
+    found = sorted(Path(folder).glob(f"*/{BEST}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(
+            f"{folder}: no run with a {BEST} here; train one (python -m speechmlp.train --config "
+            "configs/quickstart.yaml) or name a checkpoint with --checkpoint FILE"
+        )
+    return found[-1]
+
+
+def model_name(checkpoint: Path) -> str:
+    """Returns how to call the model of a checkpoint: after its run, or after a file that has a name of its own."""
+    return checkpoint.resolve().parent.name if checkpoint.name in (BEST, LAST) else checkpoint.stem

@@ -1,0 +1,91 @@
+"""What epochs came to: a record of each, which of them is kept, and when there are enough."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from speechmlp.config.schema import TrainingConfig
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of metrics.jsonl.
+
+    Attributes:
+        epoch: 1 for the first.
+        step: optimizer steps so far.
+        lr: learning rate of the epoch's last step.
+        train_loss: mean loss over the epoch's training utterances while they were learnt, in nats.
+        valid_loss: mean cross-entropy on the validation split after the epoch, in nats.
+        valid_accuracy: on the validation split after the epoch.
+        seconds: wall-clock time of the epoch with its validation.
+        best: whether this epoch is the one to keep so far: highest validation accuracy, then lowest validation loss; or
+            every epoch, where the last is kept.
+        stop: why training ends after this epoch; None where it goes on.
+    """
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    valid_loss: float
+    valid_accuracy: float
+    seconds: float
+    best: bool
+    stop: str | None
+
+    def to_json(self) -> dict[str, float | int | bool | str | None]:
+        """Returns plain values for JSON."""
+        return asdict(self)
+
+
+def stop_reason(config: TrainingConfig, epoch: int, train_loss: float, best_epoch: int) -> str | None:
+    """Returns why training ends after an epoch; None where it goes on."""
+    if config.stop_at_loss is not None and train_loss < config.stop_at_loss:
+        return f"training loss {train_loss:.4f} is under stop_at_loss {config.stop_at_loss:g}"
+    if config.patience is not None and epoch - best_epoch >= config.patience:
+        return f"no better validation result in {config.patience} epochs"
+    return f"all {config.epochs} epochs done" if epoch == config.epochs else None
+
+
+def kept_epoch(history: Sequence[EpochRecord], config: TrainingConfig) -> EpochRecord | None:
+    """Returns the record of the epoch that is kept of those done; None where there is none."""
+    if config.keep == "last":
+        return history[-1] if history else None
+    return max(history, key=lambda record: (record.valid_accuracy, -record.valid_loss), default=None)
+
+
+def next_record(
+    history: Sequence[EpochRecord],
+    config: TrainingConfig,
+    step: int,
+    lr: float,
+    train_loss: float,
+    valid_loss: float,
+    valid_accuracy: float,
+    seconds: float,
+) -> EpochRecord:
+    """Returns the record of the epoch after those in the history: whether it is the one to keep, and why to stop.
+
+    Args:
+        history: records of the epochs before.
+        config: the training section.
+        step: as in `EpochRecord`, and so are the others.
+        lr: of the epoch's last step.
+        train_loss: in nats.
+        valid_loss: in nats.
+        valid_accuracy: a share.
+        seconds: wall-clock time.
+    """
+    epoch, best = len(history) + 1, kept_epoch(history, config)
+    is_best = (
+        config.keep == "last" or best is None or (valid_accuracy, -valid_loss) > (best.valid_accuracy, -best.valid_loss)
+    )
+    best_epoch = epoch if is_best or best is None else best.epoch
+    stop = stop_reason(config, epoch, train_loss, best_epoch)
+    return EpochRecord(epoch, step, lr, train_loss, valid_loss, valid_accuracy, seconds, is_best, stop)
+
+
+def finished(history: list[EpochRecord], config: TrainingConfig) -> str | None:
+    """Returns why training is over after the epochs done; None where it goes on."""
+    best = kept_epoch(history, config)
+    return None if best is None else stop_reason(config, len(history), history[-1].train_loss, best.epoch)

@@ -1,0 +1,1 @@
+"""The web page and its interface: `python -m speechmlp.serve`."""

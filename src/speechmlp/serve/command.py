@@ -1,0 +1,135 @@
+"""Opens a page where a person says a letter: `python -m speechmlp.serve`."""
+
+import argparse
+import ipaddress
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import webbrowser
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechmlp.environment import import_torchaudio
+from speechmlp.errors import UserError, run_command
+
+if TYPE_CHECKING:
+    import uvicorn
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+MAX_CONNECTIONS = 512
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m speechmlp.serve",
+        description="Open a page where you say a letter, or upload one. Recordings are not kept and go nowhere else.",
+        epilog="example: curl --data-binary @letter.wav http://127.0.0.1:8026/api/recognize",
+    )
+    parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt; the model in the package by default")
+    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="to listen at (%(default)s)")
+    parser.add_argument("--port", type=int, metavar="N", default=8026, help="0 for any that is free (%(default)s)")
+    parser.add_argument("--no-browser", action="store_true", help="print the page's address, open nothing")
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    return parser
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens.
+
+    Raises:
+        UserError: the address or port cannot be had.
+    """
+    if not 0 <= port <= 65_535:
+        raise UserError(f"--port: expected 0 to 65535, found {port}")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+        if os.name == "posix":  # elsewhere it would let two servers have one port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"{host}, port {port}: cannot listen there ({error.strerror or error}); choose another --port or --host"
+        ) from error
+    return listening
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def _has_screen() -> bool:
+    # Without one, a browser of the terminal would take the terminal over.
+    return os.name != "posix" or sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
+
+
+def _run(server: "uvicorn.Server", listening: socket.socket) -> None:
+    """Answers until Ctrl-C or SIGTERM, which it passes on once the requests under way are answered."""
+    # Signals come to the main thread: they end it as they end any other command, whatever the server is doing.
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            answering = pool.submit(server.run, [listening])
+            while wait([answering], timeout=1).not_done:  # Windows wakes nobody who waits without end
+                pass
+        finally:
+            server.should_exit = True
+        answering.result()
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    with _listen(arguments.host, arguments.port) as listening:  # what is in the way is told before the work
+        import_torchaudio()
+        try:
+            import starlette  # noqa: F401
+            import uvicorn
+        except ImportError as error:
+            raise UserError(f"{error.name} is not installed: python -m pip install 'speechmlp[serve]'") from error
+        import torch
+
+        from speechmlp.recognition.recognizer import WEIGHTS, load_recognizer
+        from speechmlp.runs.folder import model_name
+        from speechmlp.serve.app import make_app
+
+        recognizer = load_recognizer(arguments.checkpoint, arguments.device)
+        torch.set_num_threads(1)  # recordings are recognised side by side instead
+        recognizer(torch.zeros(16_000), 16_000)  # the first call takes longest
+        address, port = listening.getsockname()[:2]
+        shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        url = f"http://{shown}:{port}/"
+        local = _is_loopback(address)
+        if not local:
+            print(
+                f"warning: {address} can be reached from other machines; anybody there can use this page, unencrypted, "
+                "and browsers there give it no microphone",
+                file=sys.stderr,
+            )
+        with tempfile.TemporaryDirectory(prefix="speechmlp-") as folder:
+            hosts = [*LOOPBACK, shown] if local else ["*"]
+            app = make_app(recognizer, model_name(Path(arguments.checkpoint or WEIGHTS)), hosts, Path(folder))
+            config = uvicorn.Config(
+                app,
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                ws="none",
+                lifespan="off",
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_graceful_shutdown=5,
+            )
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder above goes away then too
+            listening.listen(MAX_CONNECTIONS)
+            print(f"Say a letter at {url} (Ctrl-C ends)", flush=True)
+            if not arguments.no_browser and _has_screen():
+                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+            _run(uvicorn.Server(config), listening)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    return run_command(_parser(), _serve, argv)

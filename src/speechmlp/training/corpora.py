@@ -1,0 +1,71 @@
+"""The corpora of a run of training, from its configuration."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from speechmlp.audit.quick_check import quick_check
+from speechmlp.config.schema import Config
+from speechmlp.data.dataset import DeviceCorpus, SpokenLetters
+from speechmlp.data.packed import PackedCorpus, open_packed
+from speechmlp.data.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """What a run learns from, and what it is validated on.
+
+    Attributes:
+        packed: the main corpus.
+        training: the utterances to learn: the main corpus's, those mixed in, and the negatives.
+        corpus: the same, joined, on the device.
+        sampler: which of them an epoch learns.
+        valid: the validation split, on the device.
+    """
+
+    packed: PackedCorpus
+    training: list[SpokenLetters]
+    corpus: DeviceCorpus
+    sampler: Sampler
+    valid: DeviceCorpus
+
+    @classmethod
+    def open(cls, config: Config, device: torch.device) -> "Corpora":
+        """Opens what a configuration names; decodes what has not been decoded.
+
+        Raises:
+            UserError: a manifest or a recording cannot be read, or a split is empty.
+        """
+        section = config.corpus
+        packed = open_packed(section)
+        validation = SpokenLetters(packed, "valid")
+        training = [SpokenLetters(packed, *(("train", "valid") if section.learn == "train+valid" else ("train",)))]
+        for parts, letters in ((section.mix, True), (section.negatives, False)):
+            for part in parts:
+                further = open_packed(section.model_copy(update={"manifest": part.manifest}), letters=letters)
+                training.append(SpokenLetters(further, "train"))
+        corpus = DeviceCorpus.join([letters.to(device) for letters in training])
+        weights = [part.weight for part in (*section.mix, *section.negatives)]
+        sampler = Sampler(corpus.labels, [len(letters) for letters in training], weights, config.training.balance)
+        return cls(packed, training, corpus, sampler, validation.to(device))
+
+    def tell(self, config: Config) -> None:
+        """Prints what there is to learn, and what a quick check finds in it."""
+        for finding in quick_check(self.packed) if config.corpus.audit else ():
+            tqdm.write(f"audit: {finding.line()}", file=sys.stderr)
+        for problem in self.packed.skipped:
+            tqdm.write(f"left out: {problem}", file=sys.stderr)
+        how = "decoded" if self.packed.decoded else "already decoded"
+        counts = f"{len(self.training[0])} training and {len(self.valid)} validation letters"
+        print(f"Corpus: {config.corpus.manifest}: {counts} ({how})")
+        further = zip((*config.corpus.mix, *config.corpus.negatives), self.training[1:], strict=True)
+        for part, utterances in further:
+            print(f"Mixed in: {part.manifest}: {part.weight:g} for each of them, out of {len(utterances)}")
+
+    def ids_at(self, positions: Sequence[int]) -> list[str]:
+        """Returns the names of training utterances."""
+        names = [utterance.id for part in self.training for utterance in part.utterances]
+        return [names[position] for position in positions]

@@ -1,0 +1,70 @@
+"""Where a run of training starts: at its beginning, or where its folder was left."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from speechmlp.config.loading import load_config, override_config, require_same_settings
+from speechmlp.config.schema import Config
+from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint
+from speechmlp.runs.folder import CONFIG, LAST, lock_run, named_run, write_metrics
+from speechmlp.runs.history import finished
+from speechmlp.training.distributed import Processes
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training starts.
+
+    Attributes:
+        config: resolved.
+        run: the folder to go on in; None for a new one.
+        last: its last checkpoint; None where there is none yet.
+        lock: of the folder; None where it is new, and in all processes but the first.
+        over: why its training is over; None where there is something to do.
+    """
+
+    config: Config
+    run: Path | None = None
+    last: Checkpoint | None = None
+    lock: FileLock | None = None
+    over: str | None = None
+
+
+def resume(run: Path, overrides: Sequence[str], processes: Processes) -> Start:
+    """Returns where to go on with a run.
+
+    Raises:
+        UserError: it is no run, another process trains in it, or an override is wrong.
+    """
+    locks: list[FileLock] = []
+
+    def read() -> Checkpoint | Config:
+        locks.append(lock_run(run))
+        if (run / LAST).exists() or not (run / CONFIG).exists():
+            last = load_checkpoint(run / LAST)
+            write_metrics(run, last.history)
+            return last
+        return load_config(run / CONFIG)  # it ended before there was anything to go on from
+
+    found = processes.from_first(read)
+    last = found if isinstance(found, Checkpoint) else None
+    config = override_config(found.config if isinstance(found, Checkpoint) else found, overrides)
+    over = finished(last.history, config.training) if last is not None else None
+    return Start(config, run, last, locks[0] if locks else None, over)
+
+
+def go_on(config: Config, processes: Processes) -> Start:
+    """Returns where to go on with the run that has a configuration's name and settings; the beginning if there is none.
+
+    Raises:
+        UserError: the run has other settings or no name, or another process trains in it.
+    """
+    run = processes.from_first(lambda: named_run(config))
+    if run is None:
+        return Start(config)
+    start = resume(run, [], processes)
+    require_same_settings(config, start.config, run)
+    return start

@@ -1,0 +1,244 @@
+"""One run of training: from a configuration to the files in its folder."""
+
+import copy
+import shlex
+import sys
+
+import torch
+from tqdm import tqdm
+
+from speechmlp.config.schema import Config
+from speechmlp.errors import UserError
+from speechmlp.evaluation.metrics import fit_reject_below, fit_temperature
+from speechmlp.models.classifier import SpeechClassifier
+from speechmlp.models.inference import make_deterministic, predict, select_device
+from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from speechmlp.runs.folder import BEST, LAST, create_run, lock_run, write_metrics
+from speechmlp.runs.history import EpochRecord, kept_epoch
+from speechmlp.training.corpora import Corpora
+from speechmlp.training.distillation import Teachers, same_features
+from speechmlp.training.distributed import ALONE, Processes
+from speechmlp.training.divergence import NonFiniteError
+from speechmlp.training.loop import Task, batch_positions, train
+from speechmlp.training.losses import fit_normalizer
+from speechmlp.training.optimizers import build_optimizer, restore_optimizer
+from speechmlp.training.resume import Start
+from speechmlp.training.signals import Interrupted, Interruption, PartialEpoch
+from speechmlp.training.tensorboard import Board
+
+
+def load_teachers(config: Config, device: torch.device) -> Teachers | None:
+    """Returns the trained models to learn from; None without `distill`.
+
+    Raises:
+        UserError: a checkpoint cannot be read, or its front end is another.
+    """
+    if config.training.distill is None:
+        return None
+    trained = [load_checkpoint(path) for path in config.training.distill.teachers]
+    for path, teacher in zip(config.training.distill.teachers, trained, strict=True):
+        if not same_features(teacher.config, config):
+            raise UserError(f"{path}: its front end reads other features; expected the front_end of this configuration")
+    return Teachers(config.training.distill, [teacher.model.to(device) for teacher in trained])
+
+
+class TrainingRun:
+    """A model in training and its folder.
+
+    Making one opens the corpora, builds the model or takes it from the checkpoint, and makes the folder of a new run.
+
+    Args:
+        start: where training starts.
+        name: of a new run, where its configuration names none.
+        processes: that learn together.
+
+    Attributes:
+        run: the folder.
+        used: the model that is validated and kept: the average of weights where there is one.
+        history: records of the epochs done.
+
+    Raises:
+        UserError: something in the configuration, the corpora, the checkpoint or the folder is wrong.
+    """
+
+    def __init__(self, start: Start, name: str, processes: Processes = ALONE) -> None:
+        config = self.config = start.config
+        self.processes = processes
+        self.device = select_device(config.device)
+        if config.training.deterministic:
+            make_deterministic(self.device)
+        self.corpora = Corpora.open(config, self.device)
+        torch.manual_seed(config.training.seed)
+        self.model = processes.sharing_statistics(SpeechClassifier(config).to(self.device))
+        self.optimizer = build_optimizer(config.training.optimizer, self.model.parameters())
+        if start.last is None:
+            fit_normalizer(self.model, self.corpora.corpus, processes)
+        self.teachers = load_teachers(config, self.device)
+        self.board = Board() if config.output.tensorboard and processes.first else None
+        self.average = copy.deepcopy(self.model).eval() if config.training.ema else None
+        self.used = self.model if self.average is None else self.average
+        self.history: list[EpochRecord] = []
+        self.partial: PartialEpoch | None = None
+        self._told: set[str] = set()
+        self._lock = start.lock  # held until this process ends
+        if start.run is None:
+            self.run = processes.from_first(lambda: create_run(config, name))
+            if processes.first:
+                self._lock = lock_run(self.run)
+        else:
+            self.run = start.run
+        if start.last is not None:
+            self._restore(start.last)
+
+    def _restore(self, last: Checkpoint) -> None:
+        """Takes weights, optimizer and place from a checkpoint."""
+        self.history = last.history
+        try:
+            state = last.training or {}
+            self.model.load_state_dict(state["model"] or last.model.state_dict())
+            restore_optimizer(self.optimizer, state["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(last.model.state_dict())
+            self.partial = PartialEpoch.read(state["partial"]) if state.get("partial") else None
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise UserError(
+                f"{self.run}: the overrides change the model or optimizer; start a new run instead"
+            ) from error
+        if self.partial is None:
+            return
+        if self.processes.count > 1:
+            raise UserError(
+                f"{self.run}: one process was interrupted within epoch {self.partial.epoch}; go on with one process"
+            )
+        begun = (self.partial.utterances, self.partial.batch_size)
+        size = (self.corpora.sampler.count, self.config.training.batch_size)
+        if self.partial.epoch != len(self.history) + 1 or begun != size:
+            raise UserError(
+                f"{self.run}: it ended within an epoch of {begun[0]} utterances by {begun[1]}, found {size[0]} by "
+                f"{size[1]}; finish it with the corpus and training.batch_size that it began with"
+            )
+
+    def tell(self) -> None:
+        """Prints what is learnt, by what, and where it goes."""
+        self.corpora.tell(self.config)
+        processes = f", {self.processes.count} processes" if self.processes.count > 1 else ""
+        print(f"Model: {self.model.num_parameters():,} parameters on {self.device}{processes}")
+        print(f"Run: {self.run}", flush=True)
+
+    def task(self) -> Task:
+        """Returns what there is to train."""
+        return Task(
+            self.model,
+            self.corpora.corpus,
+            self.corpora.sampler,
+            self.corpora.valid,
+            self.config.training,
+            self.average,
+            self.history,
+            self.partial,
+            self.processes,
+            self._warn,
+        )
+
+    def _warn(self, warning: str) -> None:
+        kind = warning.rpartition(": ")[2]
+        if kind not in self._told and self.processes.first:  # once, and not after every epoch
+            tqdm.write(f"warning: {warning}", file=sys.stderr)
+        self._told.add(kind)
+
+    def _save_last(self, begun: PartialEpoch | None = None) -> None:
+        learnt = None if self.average is None else self.model.state_dict()
+        state = {"optimizer": self.optimizer.state_dict(), "model": learnt, "partial": begun and vars(begun)}
+        save_checkpoint(self.run / LAST, self.config, self.used, self.history, state)
+
+    def _keep_best(self) -> list[str]:
+        """Makes best.pt ready for use; returns what there is to say about it."""
+        kept = kept_epoch(self.history, self.config.training)
+        assert kept is not None
+        learnt_too = ", which were learnt too" if self.config.corpus.learn == "train+valid" else ""
+        which = self.config.training.keep.capitalize()
+        share = f"{100 * kept.valid_accuracy:.2f}% of the validation letters{learnt_too}"
+        lines = [f"Stopped: {self.history[-1].stop}", f"{which}: {share}, epoch {kept.epoch}, {self.run / BEST}"]
+        best = load_checkpoint(self.run / BEST)
+        logits, labels = predict(best.model.to(self.device), self.corpora.valid)
+        if self.board is not None:
+            self.board.close(kept.epoch, logits, labels, self.corpora.valid)
+        if self.config.corpus.learn == "train":  # learnt utterances would make every model look too sure
+            temperature = fit_temperature(logits, labels)
+            reject_below = fit_reject_below(logits / temperature)
+            save_checkpoint(
+                self.run / BEST,
+                best.config,
+                best.model,
+                best.history,
+                temperature=temperature,
+                reject_below=reject_below,
+            )
+            lines.append(f"Temperature: {temperature:.3f}, fitted on the validation letters")
+            lines.append(f"Declines what is less probable than {reject_below:.3f}, as one in 20 of them is")
+        return lines
+
+    def _write(self, record: EpochRecord) -> list[str]:
+        """Writes what an epoch changed; returns what there is to say at the end."""
+        # last.pt comes after best.pt: what it says is done is done, and a process killed before repeats the epoch.
+        if record.best:
+            save_checkpoint(self.run / BEST, self.config, self.used, self.history)
+        lines = self._keep_best() if record.stop else []
+        self._save_last()
+        write_metrics(self.run, self.history)
+        return lines
+
+    def keep(self, record: EpochRecord) -> None:
+        """Writes what the epoch that was added to the history last changed, and tells about it."""
+        if self.board is not None:
+            self.board.epoch(record)
+        lines = self._write(record)
+        tqdm.write(
+            f"epoch {record.epoch}/{self.config.training.epochs}  "
+            f"train loss {record.train_loss:.4f}  valid loss {record.valid_loss:.4f}  "
+            f"valid accuracy {100 * record.valid_accuracy:.2f}%"
+            f"{'  best' if record.best and self.config.training.keep == 'best' else ''}"
+        )
+        for line in lines:
+            print(line, flush=True)
+
+    def told(self, error: NonFiniteError) -> UserError:
+        """Returns an error of the epoch that has begun, with what can be done about it."""
+        last = self.run / LAST
+        positions = batch_positions(self.corpora.sampler, self.config.training, len(self.history) + 1, error.step)
+        good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
+        names = ", ".join(self.corpora.ids_at(positions))
+        return UserError(f"{error}; {good}", f"its utterances: {names}")
+
+    def finish(self, interruption: Interruption) -> int:
+        """Trains until there is a reason to stop, or until it is interrupted; returns the exit status.
+
+        Alone, an interrupted run saves after the step; several processes end at once and repeat the epoch later,
+        because a signal does not reach them at the same step.
+
+        Raises:
+            UserError: numbers are not finite any more, or a file cannot be written.
+        """
+        if self.board is not None:
+            self.board.open(self.run, len(self.history))
+        epochs = train(self.task(), self.optimizer, self.teachers, interruption)
+        if self.processes.count == 1:
+            interruption.wait()
+        try:
+            for record in epochs:
+                self.history.append(record)
+                if self.processes.first:
+                    self.keep(record)
+                if interruption() and not record.stop:
+                    return self._interrupted(f"after epoch {record.epoch}", interruption)
+        except Interrupted as ended:
+            self._save_last(ended.partial)
+            return self._interrupted(str(ended), interruption)
+        except NonFiniteError as error:
+            raise self.told(error) from error
+        return 0
+
+    def _interrupted(self, where: str, interruption: Interruption) -> int:
+        again = f"python -m speechmlp.train --resume {shlex.quote(str(self.run))}"
+        print(f"interrupted {where}; saved, go on with: {again}", file=sys.stderr)
+        return 128 + (interruption.number or 0)

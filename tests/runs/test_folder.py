@@ -1,0 +1,61 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechmlp.config.loading import load_config
+from speechmlp.config.schema import Config
+from speechmlp.errors import UserError
+from speechmlp.runs.folder import create_run, newest_checkpoint, write_metrics
+from speechmlp.runs.history import EpochRecord
+
+
+def configured(tmp_path: Path, name: str = "null") -> Config:
+    return load_config(None, [f"output.folder={json.dumps(str(tmp_path / 'runs'))}", f"output.name={name}"])
+
+
+def test_a_run_records_configuration_and_environment(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    run = create_run(config, "seed")
+    assert run.name.startswith("seed-20")
+    assert load_config(run / "config.yaml") == config
+    assert json.loads((run / "environment.json").read_text())["torch"].startswith(torch.__version__.split("+")[0])
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    assert len({create_run(configured(tmp_path), "x") for _ in range(4)}) == 4
+
+
+def test_a_named_run_is_not_overwritten(tmp_path: Path) -> None:
+    run = create_run(configured(tmp_path, "mine"), "x")
+    assert run.name == "mine"
+    with pytest.raises(UserError, match=r"this run exists; choose another output\.name, or go on with --resume"):
+        create_run(configured(tmp_path, "mine"), "x")
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(UserError, match="cannot write the run folder"):
+        create_run(configured(tmp_path), "x")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_metrics(tmp_path / "none", [])
+
+
+def test_metrics_are_one_line_an_epoch(tmp_path: Path) -> None:
+    records = [EpochRecord(epoch, epoch * 10, 0.01, 3.0, 3.0, 0.1, 0.5, True, None) for epoch in (1, 2)]
+    write_metrics(tmp_path, records)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [EpochRecord(**json.loads(line)) for line in lines] == records
+
+
+def test_the_newest_checkpoint_is_found(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no run with a best\.pt here"):
+        newest_checkpoint(tmp_path)
+    for age, name in enumerate(["c", "a", "b"]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "best.pt").touch()
+        os.utime(tmp_path / name / "best.pt", (1000 - age, 1000 - age))
+    (tmp_path / "unfinished").mkdir()
+    assert newest_checkpoint(tmp_path) == tmp_path / "c" / "best.pt"

@@ -1,0 +1,125 @@
+"""Sweeps and comparisons, as people run them."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from scripts.compare_runs import sign_flip_p
+from scripts.sweep import combinations
+
+from speechmlp.errors import UserError
+from speechmlp.sweeps.jobs import Job, finish_all, visible_gpus
+from tests.conftest import ROOT, Run
+
+
+def test_a_grid_is_every_combination() -> None:
+    assert combinations([]) == [()]
+    assert combinations(["a=1,2", "b=[1,2];[3]"]) == [
+        ("a=1", "b=[1,2]"),
+        ("a=1", "b=[3]"),
+        ("a=2", "b=[1,2]"),
+        ("a=2", "b=[3]"),
+    ]
+    with pytest.raises(UserError, match="--set: expected KEY=V1"):
+        combinations(["a"])
+
+
+def test_the_sign_flip_test_is_exact() -> None:
+    assert sign_flip_p([1, 2, 3, 4, 5]) == 2 / 32
+    assert sign_flip_p([1, -1]) == 1.0
+    assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
+
+
+def test_a_sweep_is_resumable_and_compared(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(
+        f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\n"
+        "front_end: {kind: log_mel, hop_length: 1600}\ntraining: {epochs: 2}\ndevice: cpu\n"
+    )
+    sweep = [ROOT / "scripts" / "sweep.py", "--config", "small.yaml", "--name", "widths", "--seeds", "2"]
+    first = run_python(*sweep, "--set", "model.hidden=[4];[16]", "--jobs", "2")
+    assert first.returncode == 0, first.stderr
+    runs = sorted((tmp_path / "runs" / "widths").iterdir())
+    assert [run.name for run in runs] == [f"model.hidden-_{width}_-seed{seed}" for width in (16, 4) for seed in (0, 1)]
+    kept = (runs[0] / "last.pt").stat().st_mtime_ns
+    lines = (runs[1] / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    again = run_python(*sweep, "--set", "model.hidden=[4];[16]", "--jobs", "1")
+    assert again.returncode == 0, again.stderr
+    assert (runs[0] / "last.pt").stat().st_mtime_ns == kept
+    config = (tmp_path / "small.yaml").read_text()
+    (tmp_path / "small.yaml").write_text(config.replace("epochs: 2", "epochs: 3"))
+    other = run_python(*sweep, "--set", "model.hidden=[4];[16]", "--jobs", "1")
+    assert other.returncode == 2
+    assert other.stderr.splitlines() == [
+        f"error: {Path('runs/widths/model.hidden-_4_-seed0')}: was begun with training.epochs: 2, and 3 is asked for; "
+        "move it away to train it anew, or change it and go on with python -m speechmlp.train --resume"
+    ]
+    compared = run_python(ROOT / "scripts" / "compare_runs.py", *runs)
+    assert compared.returncode == 0, compared.stderr
+    rows = compared.stdout.splitlines()
+    assert rows[2].startswith("| model.hidden-_16_ | 2 | ")
+    assert rows[3].startswith("| model.hidden-_4_ | 2 | ")
+    assert rows[3].count("|") == rows[0].count("|")
+    os.truncate(runs[0] / "metrics.jsonl", 0)
+    unfinished = run_python(ROOT / "scripts" / "compare_runs.py", *runs)
+    assert (unfinished.returncode, len(unfinished.stderr.splitlines())) == (2, 1)
+
+
+def test_mistakes_end_a_sweep_before_it_begins(run_python: Run, tmp_path: Path) -> None:
+    seed = str(ROOT / "configs" / "seed.yaml")
+    sweep = [ROOT / "scripts" / "sweep.py", "--config", seed, "--name", "x"]
+    wrong = run_python(*sweep, "--set", "model.hiden=[4]")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert "did you mean model.hidden?" in wrong.stderr
+    failing = run_python(*sweep, "--set", "corpus.manifest=absent.tsv", "--seeds", "2")
+    assert failing.returncode == 2
+    begins = [line.partition(": absent.tsv: no such manifest")[0] for line in sorted(failing.stderr.splitlines())]
+    assert begins == [f"error: corpus.manifest-absent.tsv-seed{seed}" for seed in (0, 1)]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_diverges_leaves_the_others_to_their_end(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(
+        f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\n"
+        "front_end: {kind: log_mel, hop_length: 1600}\nmodel: {hidden: [4]}\ntraining: {epochs: 1}\ndevice: cpu\n"
+    )
+    sweep = [ROOT / "scripts" / "sweep.py", "--config", "small.yaml", "--name", "rates", "--seeds", "1", "--jobs", "2"]
+    done = run_python(*sweep, "--set", "training.optimizer.lr=1e38,0.01")
+    assert done.returncode == 2
+    problem, utterances = done.stderr.splitlines()
+    assert problem.startswith("error: training.optimizer.lr-1e38-seed0: epoch 1, step ")
+    assert "there is no checkpoint yet" in problem
+    assert utterances.startswith("error: training.optimizer.lr-1e38-seed0: its utterances: ")
+    runs = tmp_path / "runs" / "rates"
+    assert [run.name for run in runs.iterdir() if (run / "best.pt").exists()] == ["training.optimizer.lr-0.01-seed0"]
+
+
+def test_gpus_are_those_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8932f937")
+    assert visible_gpus() == ["2", "GPU-8932f937"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == []
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-1)'\necho 'GPU 1: NVIDIA H100 (UUID: GPU-2)'\n")
+    program.chmod(0o755)
+    assert visible_gpus() == ["0", "1"]
+
+
+def test_runs_are_spread_over_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in the interpreter's place writes down what it sees."""
+    seen = tmp_path / "seen"
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES $OMP_NUM_THREADS" >> {seen}\nsleep 0.3\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    finish_all([Job("c.yaml", (), tmp_path / str(number)) for number in range(8)], at_once=4)
+    lines = seen.read_text().splitlines()
+    assert sorted(lines) == ["4 2"] * 4 + ["5 2"] * 4
+    assert sorted(lines[:4]) == ["4 2", "4 2", "5 2", "5 2"]
