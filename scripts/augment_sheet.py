@@ -27,8 +27,9 @@ from speechmlp.data.dataset import SpokenLetters
 from speechmlp.data.packed import open_packed
 from speechmlp.errors import UserError, run_command
 from speechmlp.evaluation.pictures import load_pyplot
+from speechmlp.models.augmentation import recorded_parts
 from speechmlp.models.classifier import SpeechClassifier
-from speechmlp.models.features import MelSpectrum
+from speechmlp.models.spectrum import MelSpectrum
 
 BATCH = 32
 """Utterances augmented at once: those shown, and others to be the babble behind them."""
@@ -104,7 +105,8 @@ def _sheet(arguments: argparse.Namespace) -> int:
         for version in range(1 + arguments.versions):
             moved, start, end = waveforms, torch.zeros(len(waveforms)), torch.zeros(len(waveforms))
             if version:
-                moved, start, end = augment.waveforms(waveforms)
+                moved, ends = augment.waveforms(waveforms)
+                start, end = recorded_parts(waveforms) if ends is None else ends
             changed = bool(version) and in_mel
             energy = augment.mel(moved, spectrum) if changed else spectrum(moved)
             sound = _rebuilt(energy[:shown], spectrum) if changed else moved[:shown]

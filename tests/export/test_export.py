@@ -23,7 +23,8 @@ from speechmlp.export.formats import FORMATS, export, write_onnx
 from speechmlp.export.portable import FoldedSpectrum, compare, odd_waveforms
 from speechmlp.labels import LETTERS
 from speechmlp.models.classifier import SpeechClassifier
-from speechmlp.models.features import LogMel, MelSpectrum
+from speechmlp.models.features import LogMel
+from speechmlp.models.spectrum import MelSpectrum
 from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint
 from tests.conftest import Run
 from tests.forks import Forks

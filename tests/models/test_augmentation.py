@@ -7,9 +7,9 @@ import torchaudio
 from speechmlp.config.loading import load_config
 from speechmlp.config.schema import AugmentConfig, LogMelConfig
 from speechmlp.errors import UserError
-from speechmlp.models.augmentation import Augment, some_rows
+from speechmlp.models.augmentation import Augment, recorded_parts, some_rows
 from speechmlp.models.classifier import SpeechClassifier
-from speechmlp.models.features import MelSpectrum
+from speechmlp.models.spectrum import MelSpectrum
 
 SPECTRUM = MelSpectrum(LogMelConfig(), padding="constant", mean_power=True)
 
@@ -32,8 +32,10 @@ def energy(waveforms: torch.Tensor, **settings: float | tuple[float, float]) -> 
 
 def test_switched_off_it_is_the_identity(letters: torch.Tensor) -> None:
     augment = Augment(AugmentConfig())
-    waveforms, start, end = augment.waveforms(letters)
+    waveforms, ends = augment.waveforms(letters)
     assert torch.equal(waveforms, letters)
+    assert ends is None
+    start, end = recorded_parts(letters)
     assert start.tolist() == [4800.0] * 32
     assert end.tolist() == [11_200.0] * 32
     assert torch.equal(augment.mel(letters, SPECTRUM), SPECTRUM(letters))
@@ -45,7 +47,9 @@ def test_switched_off_it_is_the_identity(letters: torch.Tensor) -> None:
 
 
 def test_shift_moves_the_whole_letter_and_says_where(letters: torch.Tensor) -> None:
-    moved, start, end = Augment(AugmentConfig(shift=1.0)).waveforms(letters)
+    moved, ends = Augment(AugmentConfig(shift=1.0)).waveforms(letters)
+    assert ends is not None
+    start, end = ends
     assert start.std() > 1000
     assert start.min() >= 0
     assert end.max() <= 16_000
@@ -57,7 +61,9 @@ def test_shift_moves_the_whole_letter_and_says_where(letters: torch.Tensor) -> N
 
 
 def test_speed_changes_length_and_pitch_together(letters: torch.Tensor) -> None:
-    changed, start, end = Augment(AugmentConfig(speed=0.3)).waveforms(letters)
+    changed, ends = Augment(AugmentConfig(speed=0.3)).waveforms(letters)
+    assert ends is not None
+    start, end = ends
     factor = 6400 / (end - start)
     assert factor.min() < 0.85
     assert factor.max() > 1.15

@@ -26,7 +26,7 @@ def teachers(weight: float, temperature: float = 2.0, count: int = 2) -> tuple[T
 def test_probabilities_are_the_mean_of_the_models() -> None:
     both, models = teachers(0.5, temperature=1.0)
     waveforms = torch.randn(5, 16_000)
-    features = models[0].normalizer(models[0].readings(waveforms)[0])
+    features = models[0].normalizer(models[0].front_end(waveforms)[0])
     expected = (models[0](waveforms).softmax(1) + models[1](waveforms).softmax(1)) / 2
     assert torch.allclose(both.probabilities(features), expected, atol=1e-6)
 

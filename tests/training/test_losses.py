@@ -19,7 +19,7 @@ def test_corpus_statistics_are_those_of_the_training_features(tone_corpus: Path,
     corpus = SpokenLetters.from_manifest(str(tone_corpus), "train", str(tmp_path / "cache")).to(CPU)
     model = SpeechClassifier(load_config(None, ["front_end={kind: log_mel, hop_length: 800, normalizer: corpus}"]))
     fit_normalizer(model, corpus)
-    features = model.normalizer(model.readings(corpus.take(torch.arange(104)).waveforms)[0])
+    features = model.normalizer(model.front_end(corpus.take(torch.arange(104)).waveforms)[0])
     assert features.mean((0, 2)).abs().max() < 1e-3
     assert (features.std((0, 2)) - 1).abs().max() < 1e-2
 

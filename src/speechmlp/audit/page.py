@@ -44,7 +44,7 @@ def _drawing(waveform: Tensor, description: str) -> str:
     figure, (upper, lower) = plot.subplots(2, figsize=(3.4, 2.6), layout="constrained", height_ratios=(1, 2))
     upper.plot(np.arange(len(waveform)) / SAMPLE_RATE, waveform.numpy(), linewidth=0.5, color="#4878a8")
     upper.margins(x=0)
-    log_mel = LogMel(LogMelConfig())(fit_one_second(waveform)[0][None])[0]  # [C, F]
+    log_mel = LogMel(LogMelConfig())(fit_one_second(waveform)[0][None])[0, 0]  # [C, F]
     lower.imshow(log_mel.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, 1, 0, len(log_mel)))
     for axes in (upper, lower):
         axes.tick_params(colors="#888", labelsize=7)

@@ -1,6 +1,6 @@
 """The schema of the configuration: its sections, their values and defaults."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -106,6 +106,7 @@ class AlignedConfig(MelConfig):
     """Log energies of mel bands, with the letter's frames brought to fixed places."""
 
     kind: Literal["aligned"] = "aligned"
+    normalizer: ClassVar[Literal["none"]] = "none"  # no setting: the front end normalises each letter itself
     f_min: Annotated[float, Field(ge=0)] = Field(80.0, description="lower edge of the lowest band, Hz")
     f_max: Annotated[float, Field(gt=0, le=8000)] = Field(7600.0, description="upper edge of the highest band, Hz")
     emphasis: Annotated[float, Field(ge=0, le=60)] = Field(

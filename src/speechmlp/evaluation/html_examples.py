@@ -19,7 +19,6 @@ from speechmlp.evaluation.results import Mistake
 from speechmlp.evaluation.saliency import integrated_gradients
 from speechmlp.evaluation.text import percent
 from speechmlp.labels import LETTERS, label_of
-from speechmlp.models.aligned import Aligned
 from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.models.features import LogMel
 
@@ -53,13 +52,10 @@ def find_examples(model: SpeechClassifier, waveforms: Tensor, mistakes: Sequence
     """
     if not mistakes:
         return []
-    front_end = model.front_end
-    ends: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
-        if isinstance(front_end, Aligned):
-            log_mel, ends = front_end.find(waveforms)
-        else:
-            log_mel = LogMel(LogMelConfig()).to(waveforms.device)(waveforms).transpose(1, 2)
+        log_mel, ends = model.front_end.find(waveforms)
+        if not ends:
+            log_mel, _ = LogMel(LogMelConfig()).to(waveforms.device).find(waveforms)
     recognised = torch.tensor([label_of(mistake.recognised) for mistake in mistakes], device=waveforms.device)
     saliency = integrated_gradients(model, waveforms, recognised)
     hop = NUM_SAMPLES / (log_mel.shape[1] - 1) / SAMPLE_RATE

@@ -8,9 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from speechmlp.models.aligned import Aligned
 from speechmlp.models.classifier import SpeechClassifier
-from speechmlp.models.features import LogMel
 
 STEPS = 32
 """Points on the way from silence; the sums then miss the logits' difference by about a hundredth of it."""
@@ -23,29 +21,15 @@ def _readable(model: SpeechClassifier, waveforms: Tensor) -> tuple[Tensor, Calla
     waveforms: normalisation would otherwise undo the way from silence. None for models that see no mel bands.
     """
     front_end = model.front_end
-    if isinstance(front_end, Aligned):
-        aligned = front_end
-        log_mel, ends = aligned.find(waveforms)
+    if front_end.spectrum is None:
+        return None
+    log_mel, ends = front_end.find(waveforms)
+    reference = front_end.read(log_mel, ends)
 
-        def read(energies: Tensor) -> Tensor:
-            readings = [
-                model.network(aligned.read(energies, start, end, reference=log_mel)).log_softmax(1)
-                for start, end in ends
-            ]
-            return torch.stack(readings).mean(0).log_softmax(1)
+    def read(energies: Tensor) -> Tensor:
+        return model.of_readings(front_end.read(energies, ends, log_mel), reference).log_softmax(1)
 
-        return log_mel, read
-    if isinstance(front_end, LogMel):
-        bands = front_end
-        log_mel = torch.log(bands.spectrum(waveforms) + bands.FLOOR)
-        reference = bands.of_log(log_mel)
-
-        def look(energies: Tensor) -> Tensor:
-            logits: Tensor = model.network(model.normalizer(bands.of_log(energies), reference))
-            return logits.log_softmax(1)
-
-        return log_mel, look
-    return None
+    return log_mel, read
 
 
 def integrated_gradients(model: SpeechClassifier, waveforms: Tensor, letters: Tensor) -> Tensor | None:
@@ -97,9 +81,10 @@ def mean_pictures(model: SpeechClassifier, waveforms: Tensor, labels: Tensor, co
         return {}
     frames = cells.shape[1]
     start, end = torch.zeros(len(cells), device=cells.device), torch.full((len(cells),), frames - 1.0).to(cells.device)
-    if isinstance(model.front_end, Aligned):
-        with torch.no_grad():
-            start, end = model.front_end.find(waveforms)[1][0]
+    with torch.no_grad():
+        ends = model.front_end.find(waveforms)[1]
+    if ends:
+        start, end = ends[0]
     margin = 0.1 * (end - start)
     share = torch.linspace(0, 1, columns, device=cells.device)
     place = (start - margin)[:, None] + share * (end - start + 2 * margin)[:, None]

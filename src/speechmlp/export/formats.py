@@ -21,7 +21,6 @@ from speechmlp.export.portable import (
     describe,
     odd_waveforms,
 )
-from speechmlp.models.features import Raw
 from speechmlp.runs.checkpoint import Checkpoint
 
 INPUT, OUTPUT = "waveforms", "probabilities"
@@ -69,8 +68,9 @@ def write_onnx(path: Path, checkpoint: Checkpoint, name: str) -> None:
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     model = PortableClassifier(checkpoint)
-    if not isinstance(model.classifier.front_end, Raw):
-        model.classifier.front_end.spectrum = FoldedSpectrum(model.classifier.front_end.spectrum)  # type: ignore[assignment]
+    front_end = model.classifier.front_end
+    if front_end.spectrum is not None:
+        front_end.spectrum = FoldedSpectrum(front_end.spectrum)  # type: ignore[assignment]
     with _quiet():
         program = torch.onnx.export(
             model.eval(),

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from speechmlp import __version__
 from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.labels import LETTERS
-from speechmlp.models.features import MelSpectrum
+from speechmlp.models.spectrum import MelSpectrum
 from speechmlp.runs.checkpoint import Checkpoint
 
 UNDECIDED = 2e-5
@@ -43,7 +43,7 @@ class PortableClassifier(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Returns the probabilities [N, 26] of waveforms [N, T]."""
-        return (self.classifier.of_readings(self.classifier.readings(waveforms)) / self.temperature).softmax(1)
+        return (self.classifier.of_readings(self.classifier.front_end(waveforms)) / self.temperature).softmax(1)
 
 
 class FoldedSpectrum(nn.Module):

@@ -8,16 +8,17 @@ Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands, `K` tokens.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from speechmlp.audio.decoding import NUM_SAMPLES
 from speechmlp.config.schema import AlignedConfig
-from speechmlp.models.augmentation import Augment, uniform
+from speechmlp.models.augmentation import Augment, Ends, recorded_parts, uniform
 from speechmlp.models.endpoints import MIN_FRAMES, EnergyEndpoints, LearntEndpoints
-from speechmlp.models.features import MelSpectrum
+from speechmlp.models.features import FrontEnd
+from speechmlp.models.spectrum import MelSpectrum
 
 
-class Aligned(nn.Module):
+class Aligned(FrontEnd):
     """Aligned log-mel tokens: [B, T] -> [R, B, C, K], one reading for each of R ways of finding the ends."""
 
     LEAD = 2
@@ -28,6 +29,7 @@ class Aligned(nn.Module):
     LEARN_EVERY = 4
     """The endpoint network learns from every fourth utterance of a batch: it needs fewer, at the cost of a block."""
 
+    spectrum: MelSpectrum
     emphasis: Tensor
     warp: Tensor
     share: Tensor
@@ -70,7 +72,7 @@ class Aligned(nn.Module):
         mel = mel * self.emphasis
         return torch.log(mel + self.floor * mel.amax((1, 2), keepdim=True) + 1e-9)
 
-    def find(self, waveforms: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    def find(self, waveforms: Tensor) -> tuple[Tensor, list[Ends]]:
         """Returns log-mel energies [B, F, C] of waveforms [B, T], and start and end [B] in frames by each way."""
         # Means of means, and levels below the loudest cell, so that a runtime that adds one by one rounds little.
         offset = waveforms.reshape(-1, 125, NUM_SAMPLES // 125).mean(2).mean(1, keepdim=True)
@@ -78,23 +80,21 @@ class Aligned(nn.Module):
         log_mel = log_mel - log_mel.amax((1, 2), keepdim=True)
         return log_mel, [find(log_mel) for find in (self.energy, self.learnt) if find is not None]
 
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """Returns the readings [R, B, C, K] of waveforms [B, T]."""
-        return self.read_all(*self.find(waveforms))
-
-    def read_all(self, log_mel: Tensor, ends: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def read(self, found: Tensor, ends: list[Ends], reference: Tensor | None = None) -> Tensor:
         """Returns readings [R, B, C, K] of log-mel energies [B, F, C] between R starts and ends, each [B]."""
         # As one batch: of a single letter most time goes into starting operations.
-        starts, stops = (torch.cat(found) for found in zip(*ends, strict=True))
-        return self.read(log_mel.repeat(len(ends), 1, 1), starts, stops).view(len(ends), -1, *self.shape)
+        starts, stops = (torch.cat(each) for each in zip(*ends, strict=True))
+        log_mel = found.repeat(len(ends), 1, 1)
+        basis = None if reference is None else reference.repeat(len(ends), 1, 1)
+        return self.tokens_between(log_mel, starts, stops, reference=basis).view(len(ends), -1, *self.shape)
 
-    def augmented(self, waveforms: Tensor, augment: Augment) -> tuple[Tensor, Tensor]:
+    def training_features(self, waveforms: Tensor, ends: Ends | None, augment: Augment) -> tuple[Tensor, Tensor]:
         """Returns one augmented reading [B, C, K] of training waveforms, and the loss of the endpoint network.
 
         The letter's true ends are those of the recording, which holds where recordings are cut tightly. Each utterance
         is read from them or from the energy's, by chance, so that the classifier learns the errors of both.
         """
-        waveforms, start, end = augment.waveforms(waveforms)
+        start, end = recorded_parts(waveforms) if ends is None else ends
         start, end = start / self.spectrum.hop_length, end / self.spectrum.hop_length
         with torch.no_grad():
             log_mel = self.log_mel(augment.mel(waveforms - waveforms.mean(1, keepdim=True), self.spectrum))
@@ -109,9 +109,9 @@ class Aligned(nn.Module):
                 chosen = torch.rand_like(start) < (1.0 if self.learnt is None else 0.5)
                 start, end = torch.where(chosen, by_energy[0], start), torch.where(chosen, by_energy[1], end)
             start, end = augment.endpoints(start, end)
-            return augment.mask(self.read(log_mel, start, torch.maximum(end, start + MIN_FRAMES), augment)), loss
+            return self.tokens_between(log_mel, start, torch.maximum(end, start + MIN_FRAMES), augment), loss
 
-    def read(
+    def tokens_between(
         self,
         log_mel: Tensor,
         start: Tensor,

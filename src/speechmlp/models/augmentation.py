@@ -15,7 +15,10 @@ from torch.nn import functional as F
 
 from speechmlp.audio.decoding import SAMPLE_RATE
 from speechmlp.config.schema import AugmentConfig
-from speechmlp.models.features import MelSpectrum
+from speechmlp.models.spectrum import MelSpectrum
+
+Ends = tuple[Tensor, Tensor]
+"""Starts and ends, each [B], the ends not included."""
 
 
 def uniform(*shape: int, low: float, high: float, like: Tensor) -> Tensor:
@@ -45,8 +48,18 @@ def decibels(level: Tensor) -> Tensor:
     return torch.pow(10.0, level / 10)
 
 
+def recorded_parts(waveforms: Tensor) -> Ends:
+    """Returns where the recorded parts of waveforms [B, T] start and end, in samples: what lies between zeros."""
+    recorded = (waveforms != 0).view(torch.uint8)  # argmax takes no booleans
+    return recorded.argmax(1).float(), waveforms.shape[1] - recorded.flip(1).argmax(1).float()
+
+
 class Augment(nn.Module):
-    """The augmentations of a configuration; draws from torch's generator, so the seed decides."""
+    """The augmentations of a configuration; draws from torch's generator, so the seed decides.
+
+    They come in two stages: `waveforms` changes waveforms, then `mel` changes their mel energies. `mask`, `endpoints`
+    and `time_warp` change what front ends make of those.
+    """
 
     STRETCHES = 65
     """Vocal tracts to choose from: the bands of a new one for every utterance take longer to compute than to use."""
@@ -59,24 +72,16 @@ class Augment(nn.Module):
         self._stretched: Tensor | None = None  # [STRETCHES, n_fft // 2 + 1, C]
         self._tails: Tensor | None = None  # [ROOMS, F, F]
 
-    @property
-    def changes_waveforms(self) -> bool:
-        """Whether `waveforms` does anything to them."""
-        config = self.config
-        return any((config.speed, config.shift, config.clip, config.gain, config.companding))
+    def waveforms(self, waveforms: Tensor) -> tuple[Tensor, Ends | None]:
+        """Returns waveforms [B, T] at another speed, position and level, and the ends of their recorded parts.
 
-    def waveforms(self, waveforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns waveforms [B, T] at another speed and place, and their recorded parts' start and end [B].
-
-        In samples. Speed changes pitch and formants too, as a tape does. The recorded part is what lies between the
-        zeros that placement put around it.
+        Speed changes pitch and formants too, as a tape does. Ends are in samples; None if nothing was changed, because
+        `recorded_parts` takes time and most front ends do not need it.
         """
         config, (count, samples) = self.config, waveforms.shape
-        recorded = (waveforms != 0).view(torch.uint8)  # argmax takes no booleans
-        start = recorded.argmax(1).float()
-        end = samples - recorded.flip(1).argmax(1).float()
-        if not self.changes_waveforms:
-            return waveforms, start, end
+        if not any((config.speed, config.shift, config.clip, config.gain, config.companding)):
+            return waveforms, None
+        start, end = recorded_parts(waveforms)
         speed = torch.exp(uniform(count, low=-config.speed, high=config.speed, like=waveforms))
         half, middle = (end - start) / 2 / speed, (end + start) / 2
         room = (samples / 2 - half).clamp_min(0) + 0.15 * half * chance(count, share=config.edge, like=waveforms)
@@ -103,7 +108,7 @@ class Augment(nn.Module):
         if config.companding:
             rows, counts = some_rows(count, config.companding, moved)
             moved[rows] = torch.where(counts[:, None], self.companded(moved[rows]), moved[rows])
-        return moved, (place - half).clamp(0, samples), (place + half).clamp(0, samples)
+        return moved, ((place - half).clamp(0, samples), (place + half).clamp(0, samples))
 
     @staticmethod
     def companded(waveforms: Tensor) -> Tensor:

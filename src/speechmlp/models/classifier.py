@@ -24,7 +24,7 @@ from speechmlp.labels import NUM_LETTERS
 from speechmlp.models.aligned import Aligned
 from speechmlp.models.augmentation import Augment
 from speechmlp.models.blocks import GatedBlock, MixerBlock
-from speechmlp.models.features import MFCC, LogMel, Normalizer, Raw
+from speechmlp.models.features import MFCC, FrontEnd, LogMel, Normalizer, Raw
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -147,7 +147,7 @@ class SpeechClassifier(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.front_end: Raw | LogMel | Aligned
+        self.front_end: FrontEnd
         match config.front_end:
             case RawConfig():
                 self.front_end = Raw()
@@ -157,42 +157,38 @@ class SpeechClassifier(nn.Module):
                 self.front_end = LogMel(config.front_end)
             case AlignedConfig():
                 self.front_end = Aligned(config.front_end)
-        normalization = "none" if isinstance(config.front_end, AlignedConfig) else config.front_end.normalizer
         shape = self.front_end.shape
         self.augment = Augment(config.augment or AugmentConfig())
-        self.normalizer = Normalizer(normalization, shape[0])
+        self.normalizer = Normalizer(config.front_end.normalizer, shape[0])
         self.network: MLP | TokenMLP
         if isinstance(config.model, MLPConfig):
             self.network = MLP(config.model, math.prod(shape))
         else:
             self.network = TokenMLP(config.model, shape)
 
-    def readings(self, waveforms: Tensor) -> Tensor:
-        """Returns the features [R, B, C, F], before normalisation, of waveforms [B, T]: R readings of each."""
-        features: Tensor = self.front_end(waveforms)
-        return features if isinstance(self.front_end, Aligned) else features[None]
-
     def training_features(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         """Returns augmented, normalised features [B, C, F] of waveforms [B, T], and a loss of the front end's own."""
-        if isinstance(self.front_end, Aligned):
-            return self.front_end.augmented(waveforms, self.augment)
         with torch.no_grad():
-            moved = self.augment.waveforms(waveforms)[0] if self.augment.changes_waveforms else waveforms
-            if isinstance(self.front_end, LogMel):
-                features = self.front_end.of_energy(self.augment.mel(moved, self.front_end.spectrum))
-            else:
-                features = self.front_end(moved)
-            return self.augment.mask(self.normalizer(features)), features.new_zeros(())
+            waveforms, ends = self.augment.waveforms(waveforms)
+        features, loss = self.front_end.training_features(waveforms, ends, self.augment)
+        with torch.no_grad():
+            return self.augment.mask(self.normalizer(features)), loss
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Returns logits [B, 26] of waveforms [B, T]; of several readings, the mean of the log-probabilities."""
         if self.training:
             return self.network(self.training_features(waveforms)[0])  # type: ignore[no-any-return]
-        return self.of_readings(self.readings(waveforms))
+        return self.of_readings(self.front_end(waveforms))
 
-    def of_readings(self, readings: Tensor) -> Tensor:
-        """Returns logits [B, 26] of readings [R, B, C, F]; of several, the mean of the log-probabilities."""
-        logits: Tensor = self.network(self.normalizer(readings.flatten(0, 1)))
+    def of_readings(self, readings: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Returns logits [B, 26] of a front end's features; of several readings, the mean of the log-probabilities.
+
+        Args:
+            readings: [R, B, C, F].
+            reference: [R, B, C, F], whose utterances give mean and deviation for normalisation instead.
+        """
+        basis = None if reference is None else reference.flatten(0, 1)
+        logits: Tensor = self.network(self.normalizer(readings.flatten(0, 1), basis))
         return logits if len(readings) == 1 else logits.log_softmax(1).view(len(readings), -1, NUM_LETTERS).mean(0)
 
     def num_parameters(self) -> int:

@@ -1,87 +1,99 @@
-"""Front ends: from waveforms to the features that the dense layers see. They are part of the model.
+"""Front ends: from waveforms to the features that the dense layers get. They are part of the model.
 
-Dimension key: `B` batch, `T` samples (16000), `C` channels or bands, `F` frames.
+Dimension key: `B` batch, `T` samples (16000), `C` channels or bands, `F` frames, `R` readings.
 """
 
-import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
-from speechmlp.config.schema import AlignedConfig, LogMelConfig, MFCCConfig
+from speechmlp.audio.decoding import NUM_SAMPLES
+from speechmlp.config.schema import LogMelConfig, MFCCConfig
 from speechmlp.environment import import_torchaudio
+from speechmlp.models.augmentation import Augment, Ends
+from speechmlp.models.spectrum import MelSpectrum
 
 
-class Raw(nn.Module):
-    """The samples themselves, as one channel: [B, T] -> [B, 1, T]."""
+class FrontEnd(nn.Module, ABC):
+    """From waveforms [B, T] to features [R, B, C, F]: the interface of all front ends.
+
+    `find` computes what the front end looks at and where the letter lies in it; `read` makes features of that. Most
+    front ends give one reading of an utterance; one that finds the letter in R ways gives R.
+
+    Attributes:
+        shape: C and F of the features.
+        spectrum: the mel energies that it starts from; None for a front end without mel bands.
+    """
+
+    shape: tuple[int, int]
+    spectrum: MelSpectrum | None
+
+    @abstractmethod
+    def find(self, waveforms: Tensor) -> tuple[Tensor, list[Ends]]:
+        """Returns what features are read from, and where the letter starts and ends in it.
+
+        Args:
+            waveforms: [B, T].
+
+        Returns:
+            Natural logarithms of mel energies [B, F, C], or the waveforms [B, T] for a front end without mel bands; and
+            starts and ends, each [B] in frames, for each of R ways to find them. The list is empty for a front end that
+            reads the whole second.
+        """
+
+    @abstractmethod
+    def read(self, found: Tensor, ends: list[Ends], reference: Tensor | None = None) -> Tensor:
+        """Returns features [R, B, C, F], before normalisation, of what `find` returns.
+
+        Args:
+            found: [B, F, C] or [B, T].
+            ends: R starts and ends; empty for a front end that reads the whole second.
+            reference: as `found`; a front end that normalises takes mean and deviation from it instead.
+        """
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Returns the features [R, B, C, F], before normalisation, of waveforms [B, T]."""
+        return self.read(*self.find(waveforms))
+
+    @abstractmethod
+    def training_features(self, waveforms: Tensor, ends: Ends | None, augment: Augment) -> tuple[Tensor, Tensor]:
+        """Returns features [B, C, F], before normalisation, for training, and a loss of the front end's own.
+
+        Args:
+            waveforms: [B, T], as `augment.waveforms` leaves them.
+            ends: of the recorded parts, [B] in samples; None if they were not moved.
+            augment: changes the mel energies.
+        """
+
+
+class Raw(FrontEnd):
+    """The samples themselves, as one channel: [B, T] -> [1, B, 1, T]."""
 
     shape = (1, NUM_SAMPLES)
 
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """Returns the waveforms [B, T] as features [B, 1, T]."""
-        return waveforms.unsqueeze(1)
-
-
-class MelSpectrum(nn.Module):
-    """Energies of mel-spaced triangular bands (HTK scale): [B, T] -> [B, F, C], F = 1 + T // hop_length.
-
-    Power spectrum of centred Hann frames. With bands of unit height the same numbers as
-    `torchaudio.transforms.MelSpectrogram`, which the tests compare with.
-
-    Args:
-        config: sizes in samples, edges in Hz.
-        padding: what lies before and after the second: reflect or constant (zeros).
-        mean_power: weights of a band sum to one at most, so that white noise is flat, instead of unit height.
-    """
-
-    window: Tensor
-    bands: Tensor
-    edges: Tensor
-    frequency: Tensor
-
-    def __init__(self, config: LogMelConfig | MFCCConfig | AlignedConfig, padding: str, mean_power: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.n_fft, self.hop_length = config.n_fft, config.hop_length
-        self.num_frames = 1 + NUM_SAMPLES // config.hop_length
-        self.padding, self.mean_power = padding, mean_power
-        before = (config.n_fft - config.win_length) // 2
-        window = F.pad(torch.hann_window(config.win_length), (before, config.n_fft - config.win_length - before))
-        low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (config.f_min, config.f_max))
-        edges = 700 * (torch.exp(torch.linspace(low, high, config.n_mels + 2) * (math.log(10) / 2595)) - 1)
-        self.register_buffer("window", window, persistent=False)  # [n_fft]
-        self.register_buffer("edges", edges, persistent=False)  # [C + 2], Hz
-        frequency = torch.linspace(0, SAMPLE_RATE / 2, config.n_fft // 2 + 1)
-        self.register_buffer("frequency", frequency, persistent=False)  # [n_fft // 2 + 1], Hz
-        self.register_buffer("bands", self.stretched_bands(torch.ones(1))[0], persistent=False)  # [n_fft // 2 + 1, C]
+        self.spectrum = None
 
-    def stretched_bands(self, factors: Tensor) -> Tensor:
-        """Returns bands [B, n_fft // 2 + 1, C] whose frequencies are multiplied by factors [B]: another vocal tract."""
-        edges = (self.edges * factors[:, None]).clamp_max(SAMPLE_RATE / 2)[:, None]
-        low, centre, high = edges[..., :-2], edges[..., 1:-1], edges[..., 2:]
-        frequency = self.frequency[:, None]
-        up = (frequency - low) / (centre - low).clamp_min(1e-3)
-        down = (high - frequency) / (high - centre).clamp_min(1e-3)
-        bands = torch.minimum(up, down).clamp_min(0)
-        return bands / bands.sum(1, keepdim=True).clamp_min(1) if self.mean_power else bands
+    def find(self, waveforms: Tensor) -> tuple[Tensor, list[Ends]]:
+        """Returns the waveforms [B, T], and no ends."""
+        return waveforms, []
 
-    def power(self, waveforms: Tensor) -> Tensor:
-        """Returns the power spectrum [B, F, n_fft // 2 + 1] of waveforms [B, T]."""
-        # Framed by hand, because torch.stft takes longer on a CPU: it transposes before the transform.
-        sides = (self.n_fft // 2, self.n_fft // 2)
-        padded = F.pad(waveforms.unsqueeze(1), sides, mode=self.padding).squeeze(1)
-        spectrum = torch.fft.rfft(padded.unfold(1, self.n_fft, self.hop_length) * self.window)
-        power: Tensor = spectrum.real.square() + spectrum.imag.square()
-        return power
+    def read(self, found: Tensor, ends: list[Ends], reference: Tensor | None = None) -> Tensor:
+        """Returns the waveforms [B, T] as features [1, B, 1, T]."""
+        del ends, reference
+        return found.unsqueeze(1)[None]
 
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """Returns the mel energies [B, F, C] of waveforms [B, T]."""
-        return self.power(waveforms) @ self.bands
+    @torch.no_grad()
+    def training_features(self, waveforms: Tensor, ends: Ends | None, augment: Augment) -> tuple[Tensor, Tensor]:
+        """Returns the waveforms [B, T] as features [B, 1, T], and no loss."""
+        del ends, augment
+        return self(waveforms)[0], waveforms.new_zeros(())
 
 
-class LogMel(nn.Module):
-    """Natural logarithm of mel energies, with a floor: [B, T] -> [B, C, F].
+class LogMel(FrontEnd):
+    """Natural logarithm of mel energies, with a floor: [B, T] -> [1, B, C, F].
 
     Args:
         config: sizes in samples, edges in Hz.
@@ -90,22 +102,36 @@ class LogMel(nn.Module):
     FLOOR = 1e-6
     """Added to each band's energy: 16-bit silence stays finite, and quantisation noise stays below it."""
 
+    spectrum: MelSpectrum
+
     def __init__(self, config: LogMelConfig | MFCCConfig) -> None:
         super().__init__()
         self.spectrum = MelSpectrum(config, padding="reflect", mean_power=False)
         self.shape = (config.n_mels, self.spectrum.num_frames)
 
-    def of_energy(self, energy: Tensor) -> Tensor:
-        """Returns the features [B, C, F] of mel energies [B, F, n_mels]."""
-        return self.of_log(torch.log(energy + self.FLOOR))
+    def log_mel(self, energy: Tensor) -> Tensor:
+        """Returns natural logarithms of mel energies [B, F, n_mels]."""
+        return torch.log(energy + self.FLOOR)
 
-    def of_log(self, log_mel: Tensor) -> Tensor:
-        """Returns the features [B, C, F] of logarithms of mel energies [B, F, n_mels]."""
+    def find(self, waveforms: Tensor) -> tuple[Tensor, list[Ends]]:
+        """Returns log-mel energies [B, F, n_mels] of waveforms [B, T], and no ends."""
+        return self.log_mel(self.spectrum(waveforms)), []
+
+    def read(self, found: Tensor, ends: list[Ends], reference: Tensor | None = None) -> Tensor:
+        """Returns the features [1, B, C, F] of log-mel energies [B, F, n_mels]."""
+        del ends, reference
+        return self.coefficients(found)[None]
+
+    def coefficients(self, log_mel: Tensor) -> Tensor:
+        """Returns the features [B, C, F] of log-mel energies [B, F, n_mels]."""
         return log_mel.transpose(1, 2)
 
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """Returns the features [B, C, F] of waveforms [B, T]."""
-        return self.of_energy(self.spectrum(waveforms))
+    @torch.no_grad()
+    def training_features(self, waveforms: Tensor, ends: Ends | None, augment: Augment) -> tuple[Tensor, Tensor]:
+        """Returns augmented features [B, C, F] of waveforms [B, T], and no loss."""
+        del ends
+        features = self.coefficients(self.log_mel(augment.mel(waveforms, self.spectrum)))
+        return features, features.new_zeros(())
 
 
 class MFCC(LogMel):
@@ -120,9 +146,9 @@ class MFCC(LogMel):
         transform = create_dct(config.n_mfcc, config.n_mels, norm="ortho")  # [n_mels, n_mfcc]
         self.register_buffer("transform", transform.T.contiguous(), persistent=False)
 
-    def of_log(self, log_mel: Tensor) -> Tensor:
-        """Returns the coefficients [B, C, F] of logarithms of mel energies [B, F, n_mels]."""
-        return self.transform @ super().of_log(log_mel)
+    def coefficients(self, log_mel: Tensor) -> Tensor:
+        """Returns the coefficients [B, C, F] of log-mel energies [B, F, n_mels]."""
+        return self.transform @ super().coefficients(log_mel)
 
 
 class Normalizer(nn.Module):

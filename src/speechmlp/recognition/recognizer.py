@@ -33,7 +33,6 @@ from speechmlp.audio.decoding import (
 from speechmlp.data.packed import FULL_SCALE
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from speechmlp.models.aligned import Aligned
 from speechmlp.models.inference import EVALUATION_BATCH, select_device
 from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint
 
@@ -193,14 +192,12 @@ class Recognizer:
             return []
         waveforms = torch.stack([second.waveform for second in seconds]).to(self.device)
         front_end = self._model.front_end
-        if isinstance(front_end, Aligned):
-            log_mel, ends = front_end.find(waveforms)
-            logits = self._model.of_readings(front_end.read_all(log_mel, ends))
+        found, ends = front_end.find(waveforms)
+        logits = self._model.of_readings(front_end.read(found, ends))
+        places: list[list[float]] | None = None
+        if ends and front_end.spectrum is not None:
             # The last way of finding ends is the learnt one, where there is one.
-            frames = torch.stack(ends[-1], 1).cpu() * front_end.spectrum.hop_length
-            places: list[list[float]] | None = frames.tolist()
-        else:
-            logits, places = self._model(waveforms), None
+            places = (torch.stack(ends[-1], 1).cpu() * front_end.spectrum.hop_length).tolist()
         probabilities = (logits.cpu().double() / self.checkpoint.temperature).softmax(1)
         values, order = probabilities.sort(dim=1, descending=True, stable=True)
         return [

@@ -23,7 +23,7 @@ def fit_normalizer(model: SpeechClassifier, corpus: DeviceCorpus, processes: Pro
         return
     sums = torch.zeros(3, len(model.normalizer.mean), dtype=torch.float64, device=corpus.device)
     for batch in corpus.batches(EVALUATION_BATCH, processes.share(torch.arange(len(corpus)))):
-        double = model.readings(batch.waveforms).flatten(0, 1).double()  # [R x B, C, F]
+        double = model.front_end(batch.waveforms).flatten(0, 1).double()  # [R x B, C, F]
         count = torch.full_like(sums[0], double.shape[0] * double.shape[2])
         sums += torch.stack([count, double.sum((0, 2)), double.square().sum((0, 2))])
     count, total, squares = processes.add(sums)
