@@ -9,6 +9,7 @@ Other people's recordings (--voices) are evaluated, never kept.
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from speechmlp.config.loading import load_config
 from speechmlp.config.schema import Config
 from speechmlp.errors import UserError, run_command
 from speechmlp.evaluation.results import Estimate, Evaluation, Scores
+from speechmlp.evaluation.run import evaluate
 from speechmlp.evaluation.text import percent
 from speechmlp.files import write_text
 from speechmlp.models.segments import WEIGHTS as SEGMENTS
@@ -76,13 +78,6 @@ def _run(*command: str) -> None:
     result = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     if result.returncode:
         raise UserError(f"{' '.join(command)}: {result.stderr.strip() or f'exit status {result.returncode}'}")
-
-
-def _scores_of(condition: str, folder: Path, *arguments: str) -> Evaluation:
-    target = folder / "scores.json"
-    command = ["-m", "speechmlp.evaluate", "--checkpoint", str(WEIGHTS), "--condition", condition]
-    _run(*command, "--json", str(target), *arguments)
-    return Evaluation.model_validate_json(target.read_text(encoding="utf-8"))
 
 
 def _interval(estimate: Estimate | None) -> str:
@@ -234,14 +229,12 @@ def _package(arguments: argparse.Namespace) -> int:
     if not arguments.card_only:
         strip(Path(arguments.checkpoint), WEIGHTS)
     checkpoint = load_checkpoint(WEIGHTS)
-    with tempfile.TemporaryDirectory() as folder:
-        evaluations = {name: _scores_of(name, Path(folder)) for name in tqdm(CONDITIONS, "evaluating", disable=None)}
-        voices = None
-        if arguments.voices:
-            manifest = str(Path(arguments.voices).resolve())
-            voices = _scores_of("clean", Path(folder), "--manifest", manifest, "--on-error", "skip")
-    if arguments.source:
-        _run("scripts/evaluate_spelling.py", "--source", str(Path(arguments.source).resolve()))
+    others, source = (Path(given).resolve() if given else None for given in (arguments.voices, arguments.source))
+    os.chdir(ROOT)  # the model's configuration names corpora from there
+    evaluations = {name: evaluate(WEIGHTS, condition=name) for name in tqdm(CONDITIONS, "evaluating", disable=None)}
+    voices = evaluate(WEIGHTS, manifest=others, on_error="skip") if others else None
+    if source:
+        _run("scripts/evaluate_spelling.py", "--source", str(source))
     spelling = json.loads(SPELLING.read_text(encoding="utf-8")) if SPELLING.exists() else None
     if spelling is not None and spelling["models"] != fingerprints():
         raise UserError(f"{SPELLING}: is of other models; --source AN4 measures spelled words with these")

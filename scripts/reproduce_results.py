@@ -20,6 +20,8 @@ from speechmlp.audio.condition_names import CONDITIONS
 from speechmlp.config.loading import load_config
 from speechmlp.errors import UserError, run_command
 from speechmlp.evaluation.results import Evaluation, Scores
+from speechmlp.evaluation.run import evaluate
+from speechmlp.files import write_text
 from speechmlp.sweeps.jobs import Job, finish_all
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,12 +79,16 @@ def _scores(name: str, seed: int, condition: str, voices: str | None) -> Scores:
     """Returns the scores of a run on AN4's test speakers in a condition, or on every utterance of `voices`."""
     target = RUNS / f"{name}-seed{seed}-{'voices' if voices else condition}.json"
     if not target.exists():
-        what = ["--manifest", voices, "--on-error", "skip"] if voices else ["--manifest", AN4, "--split", "test"]
-        how: list[str | Path] = [*what, "--condition", condition, "--json", target]
+        best = _job(name, seed).run / "best.pt"
         if name == PEER:
-            _run("scripts/evaluate_pocketsphinx.py", *how)
+            what = ["--manifest", voices, "--on-error", "skip"] if voices else ["--manifest", AN4, "--split", "test"]
+            _run("scripts/evaluate_pocketsphinx.py", *what, "--condition", condition, "--json", target)
+        elif voices:
+            found = evaluate(best, manifest=voices, on_error="skip", condition=condition)
+            write_text(target, found.model_dump_json(indent=2) + "\n")
         else:
-            _run("-m", "speechmlp.evaluate", "--checkpoint", _job(name, seed).run / "best.pt", *how)
+            found = evaluate(best, manifest=AN4, split="test", condition=condition)
+            write_text(target, found.model_dump_json(indent=2) + "\n")
     return Evaluation.model_validate_json(target.read_text(encoding="utf-8")).scores
 
 

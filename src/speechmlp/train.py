@@ -40,7 +40,7 @@ def _train(arguments: argparse.Namespace) -> int:
     keep_freed_memory()
     from speechmlp.training.distributed import join_processes
     from speechmlp.training.resume import Start, go_on, resume
-    from speechmlp.training.run import TrainingRun
+    from speechmlp.training.run import fit
     from speechmlp.training.signals import Interruption
 
     with Interruption() as interruption:
@@ -52,15 +52,9 @@ def _train(arguments: argparse.Namespace) -> int:
         if start.over is not None and arguments.go_on:
             print(f"Done: {start.run}: {start.over}")
             return 0
-        if start.over is not None:
-            raise UserError(
-                f"{start.run}: training is over ({start.over}); change what ended it to go on, as in training.epochs=N "
-                "with a larger N"
-            )
-        training = TrainingRun(start, Path(arguments.config or "").stem, processes)
-        if processes.first:
-            training.tell()
-        return training.finish(interruption)
+        name = Path(arguments.config or "").stem
+        trained = fit(start, name, processes=processes, interruption=interruption)
+    return 0 if trained.signal is None else 128 + trained.signal
 
 
 def main(argv: Sequence[str] | None = None) -> int:

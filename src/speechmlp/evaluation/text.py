@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from speechmlp.audio.condition_names import MEANINGS
-from speechmlp.evaluation.results import Comparison, Estimate, Rejection, Robustness, Scores
+from speechmlp.evaluation.results import Comparison, Estimate, Evaluation, Rejection, Robustness, Scores
 from speechmlp.labels import E_SET
 
 
@@ -87,3 +87,15 @@ def format_robustness(robustness: Sequence[Robustness]) -> str:
         found = ", ".join(levels) if kind != "telephone" else percent(points[0].accuracy.value)
         lines.append(f"  {MEANINGS[kind]}: {found}")
     return "\n".join(lines)
+
+
+def format_evaluation(evaluation: Evaluation) -> str:
+    """Returns all that an evaluation found as lines of text."""
+    parts = [format_scores(evaluation.scores)]
+    if evaluation.robustness:
+        parts.append(format_robustness(evaluation.robustness))
+    if evaluation.comparison is not None:
+        parts.append(format_comparison(evaluation.comparison))
+    if evaluation.rejection is not None:
+        parts.append(format_rejection(evaluation.rejection))
+    return "\n".join(parts)

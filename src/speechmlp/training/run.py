@@ -3,6 +3,9 @@
 import copy
 import shlex
 import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -40,6 +43,66 @@ def load_teachers(config: Config, device: torch.device) -> Teachers | None:
         if not same_features(teacher.config, config):
             raise UserError(f"{path}: its front end reads other features; expected the front_end of this configuration")
     return Teachers(config.training.distill, [teacher.model.to(device) for teacher in trained])
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A run of training that has ended.
+
+    Attributes:
+        run: its folder, with best.pt, last.pt, metrics.jsonl, config.yaml and environment.json.
+        history: records of all its epochs.
+        signal: number of the signal that interrupted it; None if it came to its end.
+    """
+
+    run: Path
+    history: tuple[EpochRecord, ...]
+    signal: int | None = None
+
+
+def fit(
+    config: Config | Start,
+    name: str = "run",
+    *,
+    processes: Processes = ALONE,
+    interruption: Interruption | None = None,
+) -> Fit:
+    """Trains a classifier and writes its run folder; prints how training goes.
+
+    SIGINT (Ctrl-C) and SIGTERM end it after the step it is at, with everything saved.
+
+    Args:
+        config: what to train, as `load_config` returns it; or where to go on, as `resume` returns it.
+        name: of the run folder, followed by the time, if the configuration names none.
+        processes: that train the model together, as `join_processes` returns them.
+        interruption: an entered one, if signals before this call are to be kept too.
+
+    Returns:
+        The run folder and a record of each epoch: losses in nats, accuracies as fractions from 0 to 1.
+
+    Raises:
+        UserError: the configuration, a corpus, a checkpoint or the folder cannot be used, training is over already, or
+            losses are not finite.
+
+    Example:
+        >>> from speechmlp.config.loading import load_config
+        >>> config = load_config("configs/quickstart.yaml", ["training.epochs=3"])  # doctest: +SKIP
+        >>> trained = fit(config)  # doctest: +SKIP
+        >>> trained.history[-1].valid_accuracy  # doctest: +SKIP
+        0.8846
+    """
+    start = config if isinstance(config, Start) else Start(config)
+    if start.over is not None:
+        raise UserError(
+            f"{start.run}: training is over ({start.over}); change what ended it to go on, as in training.epochs=N "
+            "with a larger N"
+        )
+    with Interruption() if interruption is None else nullcontext(interruption) as entered:
+        training = TrainingRun(start, name, processes)
+        if processes.first:
+            training.tell()
+        signal = training.finish(entered)
+        return Fit(training.run, tuple(training.history), signal)
 
 
 class TrainingRun:
@@ -210,8 +273,8 @@ class TrainingRun:
         names = ", ".join(self.corpora.ids_at(positions))
         return UserError(f"{error}; {good}", f"its utterances: {names}")
 
-    def finish(self, interruption: Interruption) -> int:
-        """Trains until there is a reason to stop, or until it is interrupted; returns the exit status.
+    def finish(self, interruption: Interruption) -> int | None:
+        """Trains until there is a reason to stop, or until a signal interrupts it; returns the signal's number or None.
 
         Alone, an interrupted run saves after the step; several processes end at once and repeat the epoch later,
         because a signal does not reach them at the same step.
@@ -236,9 +299,9 @@ class TrainingRun:
             return self._interrupted(str(ended), interruption)
         except NonFiniteError as error:
             raise self.told(error) from error
-        return 0
+        return None
 
-    def _interrupted(self, where: str, interruption: Interruption) -> int:
+    def _interrupted(self, where: str, interruption: Interruption) -> int | None:
         again = f"python -m speechmlp.train --resume {shlex.quote(str(self.run))}"
         print(f"interrupted {where}; saved, go on with: {again}", file=sys.stderr)
-        return 128 + (interruption.number or 0)
+        return interruption.number
