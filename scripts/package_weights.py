@@ -25,7 +25,7 @@ from speechmlp.config.schema import Config
 from speechmlp.errors import UserError, run_command
 from speechmlp.evaluation.results import Estimate, Evaluation, Scores
 from speechmlp.evaluation.run import evaluate
-from speechmlp.evaluation.text import percent
+from speechmlp.evaluation.text import headlines, percent
 from speechmlp.files import write_text
 from speechmlp.models.segments import WEIGHTS as SEGMENTS
 from speechmlp.recognition.recognizer import WEIGHTS
@@ -87,16 +87,9 @@ def _interval(estimate: Estimate | None) -> str:
 
 
 def _table(scores: Scores) -> list[str]:
-    rows = {
-        "accuracy": scores.accuracy,
-        "top-3 accuracy": scores.top3,
-        "macro recall": scores.macro_recall,
-        "E-set (B C D E G P T V Z)": scores.e_set,
-        "M and N": scores.m_n,
-        "calibration error": scores.calibration_error,
-    }
+    rows = [(headline.name, estimate) for headline, estimate in headlines(scores) if headline.show is percent]
     lines = ["| on AN4's test letters, clean | value, 95 % interval over speakers |", "|---|---|"]
-    return [*lines, *(f"| {name} | {_interval(estimate)} |" for name, estimate in rows.items() if estimate is not None)]
+    return [*lines, *(f"| {name} | {_interval(estimate)} |" for name, estimate in rows)]
 
 
 def _groups(scores: Scores) -> list[str]:

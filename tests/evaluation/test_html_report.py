@@ -67,7 +67,7 @@ def test_the_page_opens_its_sounds_play_and_its_figures_are_the_jsons(report: Pa
 
     assert evaluation.rejection is not None
     assert f"{shown(evaluation.rejection.letters_declined)} of these letters" in page.inner_text("main")
-    declined = page.locator("table", has_text="no letter").inner_text()
+    declined = page.locator("table", has_text="non-letter").inner_text()
     for kind in evaluation.rejection.kinds:
         assert re.search(rf"{kind.name}\s+{kind.count}\s+{shown(kind.declined)}", declined)
 

@@ -67,7 +67,7 @@ def test_the_card_holds_what_was_measured() -> None:
     card = render_card(checkpoint, evaluations, evaluations["clean"], None, 123_456)
     accuracy = evaluations["clean"].scores.accuracy
     cell = f"{100 * accuracy.value:.2f}% [{100 * accuracy.low:.2f}%, {100 * accuracy.high:.2f}%]"
-    assert f"| accuracy | {cell} |" in card
+    assert f"| Accuracy | {cell} |" in card
     assert f"| telephone | {cell} |" in card
     assert "200 recordings of 10 other people" in card
     assert "123,456 bytes" in card

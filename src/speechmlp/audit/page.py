@@ -1,7 +1,7 @@
 """An audit as one self-contained page: what was found, with pictures and sounds of it."""
 
-import html
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from speechmlp.audit.findings import KINDS, Audit, DoubtedLabel, Finding, Item
 from speechmlp.config.schema import LogMelConfig
 from speechmlp.data.manifest import Utterance
 from speechmlp.errors import UserError
-from speechmlp.evaluation import pages
+from speechmlp.evaluation.html_page import Picture, Table, draw, render, sound
 from speechmlp.evaluation.pictures import load_pyplot
 from speechmlp.labels import LETTERS
 from speechmlp.models.features import LogMel
@@ -26,7 +26,6 @@ ROWS = 200
 """Utterances of each kind in a table; the JSON has all."""
 SECONDS = 3.0
 """Of a recording that are heard."""
-TITLE = "Spoken letters: audit"
 
 
 def _heard(path: str, utterances: Mapping[str, Utterance], item: Item | DoubtedLabel) -> Tensor | None:
@@ -39,7 +38,7 @@ def _heard(path: str, utterances: Mapping[str, Utterance], item: Item | DoubtedL
     return waveform[: round(SECONDS * SAMPLE_RATE)]
 
 
-def _drawing(waveform: Tensor, description: str) -> str:
+def _drawing(waveform: Tensor, description: str) -> Picture:
     plot = load_pyplot()
     figure, (upper, lower) = plot.subplots(2, figsize=(3.4, 2.6), layout="constrained", height_ratios=(1, 2))
     upper.plot(np.arange(len(waveform)) / SAMPLE_RATE, waveform.numpy(), linewidth=0.5, color="#4878a8")
@@ -51,40 +50,31 @@ def _drawing(waveform: Tensor, description: str) -> str:
     lower.set_xlabel("s", color="#888")
     figure.patch.set_alpha(0)
     upper.patch.set_alpha(0)
-    return pages.picture(figure, description, kind="spectrogram")
+    return draw(figure, description, kind="spectrogram")
 
 
-def _card(title: str, item: Item | DoubtedLabel, detail: str, utterances: Mapping[str, Utterance]) -> str:
+def _card(title: str, item: Item | DoubtedLabel, detail: str, utterances: Mapping[str, Utterance]) -> dict[str, Any]:
     waveform = _heard(item.path, utterances, item)
-    shown = ""
+    card: dict[str, Any] = {"title": title, "detail": detail, "item": item, "picture": None, "sound": None}
     if waveform is not None:
-        shown = _drawing(waveform, f"Waveform and spectrogram of {item.id}") + pages.player(
-            waveform, f"{item.id}: {title}"
-        )
-    where = f"{item.path}, speaker {item.speaker}, {item.split or 'no split'}"
-    return f"<li><h3>{html.escape(title)}</h3>{shown}<p>{html.escape(detail)}</p><p>{html.escape(where)}</p></li>"
+        card["picture"] = _drawing(waveform, f"Waveform and spectrogram of {item.id}")
+        card["sound"] = sound(waveform, f"{item.id}: {title}")
+    return card
 
 
-def _section(found: Finding, utterances: Mapping[str, Utterance]) -> str:
-    kind = KINDS[found.kind]
-    parts = [
-        f'<h2 id="{found.kind}">{html.escape(found.severity.capitalize())}: {html.escape(kind.title)}</h2>',
-        f"<p>{html.escape(found.message)}</p><p>To do: {html.escape(kind.advice)}.</p>",
-    ]
-    if found.items and found.kind != "unknown_speaker":
-        cards = "".join(_card(item.letter, item, item.detail, utterances) for item in found.items[:EXAMPLES])
-        parts.append(f'<ul class="cards">{cards}</ul>')
-    if found.items:
-        rows = [(item.path, item.letter, item.speaker, item.split or "", item.detail) for item in found.items[:ROWS]]
-        table = pages.table(("path", "letter", "speaker", "split", "found"), rows, numbers=False)
-        more = f", the first {ROWS}" if len(found.items) > ROWS else ""
-        parts.append(f"<details><summary>All {len(found.items)} as a table{more}</summary>{table}</details>")
-    return "".join(parts)
+def _section(found: Finding, utterances: Mapping[str, Utterance]) -> dict[str, Any]:
+    shown = found.items[:EXAMPLES] if found.kind != "unknown_speaker" else ()
+    rows = [(item.path, item.letter, item.speaker, item.split or "", item.detail) for item in found.items[:ROWS]]
+    return {
+        "found": found,
+        "kind": KINDS[found.kind],
+        "cards": [_card(item.letter, item, item.detail, utterances) for item in shown],
+        "table": Table(("path", "letter", "speaker", "split", "found"), rows, numbers=False),
+    }
 
 
-def _doubts(audit: Audit, utterances: Mapping[str, Utterance]) -> str:
-    doubts = audit.doubts or ()
-    cards = "".join(
+def _doubts(doubts: Sequence[DoubtedLabel], utterances: Mapping[str, Utterance]) -> dict[str, Any]:
+    cards = [
         _card(
             f"{doubt.letter}, or rather {doubt.suggested}?",
             doubt,
@@ -92,21 +82,16 @@ def _doubts(audit: Audit, utterances: Mapping[str, Utterance]) -> str:
             utterances,
         )
         for doubt in doubts[:DOUBTS]
-    )
+    ]
     rows = [
         (d.path, d.letter, d.suggested, f"{d.margin:+.3f}", "yes" if d.confident else "", d.speaker, d.split or "")
         for d in doubts[:ROWS]
     ]
     head = ("path", "label", "more probable", "by", "counted as wrong", "speaker", "split")
-    return (
-        f'<h2 id="doubts">Doubted labels</h2><p>Of {audit.num_utterances} labels, {audit.wrong_labels} are probably '
-        "wrong by confident learning: a network that has not heard the speaker finds another letter as probable as it "
-        f'is where it belongs. Most doubted first; listen before you change one.</p><ul class="cards">{cards}</ul>'
-        f"<details><summary>As a table</summary>{pages.table(head, rows, numbers=False)}</details>"
-    )
+    return {"cards": cards, "table": Table(head, rows, numbers=False)}
 
 
-def _letters(audit: Audit) -> str:
+def _letters(audit: Audit) -> dict[str, Picture | Table]:
     plot = load_pyplot()
     figure, axes = plot.subplots(figsize=(9, 3), layout="constrained")
     below = np.zeros(len(LETTERS))
@@ -116,24 +101,25 @@ def _letters(audit: Audit) -> str:
         below += values
     axes.set_ylabel("utterances")
     axes.legend()
-    picture = pages.picture(figure, f"Utterances of each letter in {', '.join(audit.letters)}")
     rows = [(letter, *(str(counts[letter]) for counts in audit.letters.values())) for letter in LETTERS]
-    table = pages.table(("letter", *audit.letters), rows)
-    return f"{pages.captioned(picture, 'By split')}<details><summary>As a table</summary>{table}</details>"
+    return {
+        "picture": draw(figure, f"Utterances of each letter in {', '.join(audit.letters)}"),
+        "table": Table(("letter", *audit.letters), rows),
+    }
 
 
-def _spreads(audit: Audit, sounds: Sequence[Sound]) -> str:
+def _spreads(audit: Audit, sounds: Sequence[Sound]) -> dict[str, Picture | Table]:
     plot = load_pyplot()
     figure, grid = plot.subplots(1, 3, figsize=(9, 2.6), layout="constrained")
     measured = ([s.seconds for s in sounds], [s.level for s in sounds], [s.range for s in sounds])
     for axes, spread, values in zip(grid, audit.spreads, measured, strict=True):
         axes.hist(np.clip(values, *np.percentile(values, (0.1, 99.9))), bins=40, color="#4878a8")
         axes.set_xlabel(f"{spread.name}, {spread.unit}")
-    picture = pages.picture(figure, "Lengths, loudness and level above the floor of the recordings")
     rows = [(f"{s.name}, {s.unit}", f"{s.low:g}", f"{s.median:g}", f"{s.high:g}") for s in audit.spreads]
-    return pages.captioned(picture, "How recordings differ") + pages.table(
-        ("", "5 % under", "median", "5 % over"), rows
-    )
+    return {
+        "picture": draw(figure, "Lengths, loudness and level above the floor of the recordings"),
+        "table": Table(("", "5 % under", "median", "5 % over"), rows),
+    }
 
 
 def render_audit(audit: Audit, utterances: Sequence[Utterance], sounds: Mapping[int, Sound]) -> str:
@@ -148,28 +134,19 @@ def render_audit(audit: Audit, utterances: Sequence[Utterance], sounds: Mapping[
         UserError: matplotlib is not installed.
     """
     by_name = {f"{utterance.path}\0{utterance.id}": utterance for utterance in utterances}
-    errors = sum(found.severity == "error" for found in audit.findings)
-    verdict = "No errors" if audit.sound else f"{errors} kind{'s' if errors > 1 else ''} of errors"
-    told = (
-        "An accuracy on this corpus means what it says, as far as can be checked."
-        if audit.sound
-        else "An accuracy on this corpus would be meaningless until they are mended."
-    )
-    splits = ", ".join(f"{count} in {split}" for split, count in audit.splits.items())
-    rows = [(f"{found.severity}", found.message, KINDS[found.kind].advice) for found in audit.findings]
-    parts = [
-        f"<h1>{TITLE}</h1>",
-        f"<p>{html.escape(audit.manifest)}: {audit.num_utterances} utterances of {audit.num_speakers} speakers; "
-        f"{html.escape(splits)}.</p>",
-        f'<p class="headline" id="verdict">{verdict}</p><p>{told}</p>',
-        pages.table(("", "found", "to do"), rows, numbers=False) if rows else "<p>Nothing to complain of.</p>",
-        f"<h2>Letters</h2>{_letters(audit)}",
-    ]
+    overview = [(f"{found.severity}", found.message, KINDS[found.kind].advice) for found in audit.findings]
     audible = [sound for sound in sounds.values() if sound.digest]
     with torch.inference_mode():
-        if audit.spreads and audible:
-            parts.append(f"<h2>Recordings</h2>{_spreads(audit, audible)}")
-        parts += [_section(found, by_name) for found in audit.findings]
-        if audit.doubts is not None:
-            parts.append(_doubts(audit, by_name))
-    return pages.page(TITLE, parts)
+        return render(
+            "audit.html.j2",
+            package="speechmlp.audit",
+            title="Spoken letters: audit",
+            audit=audit,
+            errors=sum(found.severity == "error" for found in audit.findings),
+            overview=Table(("", "found", "to do"), overview, numbers=False),
+            letters=_letters(audit),
+            spreads=_spreads(audit, audible) if audit.spreads and audible else None,
+            sections=[_section(found, by_name) for found in audit.findings],
+            most=ROWS,
+            doubts=None if audit.doubts is None else _doubts(audit.doubts, by_name),
+        )

@@ -3,7 +3,6 @@
 Dimension key: `F` frames, `C` mel bands, `T` samples.
 """
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,10 @@ from torch import Tensor
 
 from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.config.schema import LogMelConfig
-from speechmlp.evaluation import pages
+from speechmlp.evaluation.html_page import Picture, draw, sound
 from speechmlp.evaluation.pictures import load_pyplot
 from speechmlp.evaluation.results import Mistake
 from speechmlp.evaluation.saliency import integrated_gradients
-from speechmlp.evaluation.text import percent
 from speechmlp.labels import LETTERS, label_of
 from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.models.features import LogMel
@@ -78,8 +76,8 @@ def _draw_saliency(axes: Any, saliency: Tensor, extent: tuple[float, float, floa
     axes.imshow(saliency.T.numpy(), origin="lower", aspect="auto", **settings)
 
 
-def render_pictures(pictures: Mapping[int, Tensor]) -> str:
-    """Returns what decides for each letter, as HTML, of mean saliencies [F, C] by label."""
+def saliency_picture(pictures: Mapping[int, Tensor]) -> Picture:
+    """Returns a picture of what decides for each letter, of mean saliencies [F, C] by label."""
     plot = load_pyplot()
     figure, grid = plot.subplots(4, 7, figsize=(9, 5), layout="constrained")
     for axes in grid.flat:
@@ -88,13 +86,12 @@ def render_pictures(pictures: Mapping[int, Tensor]) -> str:
         _draw_saliency(axes, picture)
         axes.set_title(LETTERS[label], fontsize=10, color="#888")
     figure.patch.set_alpha(0)
-    caption = "Mean over recognised letters: red speaks for the letter, blue against it; time runs right, pitch up."
     names = " ".join(LETTERS[label] for label in sorted(pictures))
-    return pages.captioned(pages.picture(figure, f"What decides, for each of {names}", kind="spectrogram"), caption)
+    return draw(figure, f"What decides, for each of {names}", kind="spectrogram")
 
 
-def render_example(example: Example) -> str:
-    """Returns a list item of HTML: the spectrogram, what decided, and the sound."""
+def example_card(example: Example) -> dict[str, Any]:
+    """Returns what the page shows of a mistake: title, spectrogram with what decided, and sound."""
     plot, mistake = load_pyplot(), example.mistake
     rows = 1 if example.saliency is None else 2
     figure, grid = plot.subplots(
@@ -112,12 +109,11 @@ def render_example(example: Example) -> str:
         axes.set_ylabel("mel band", color="#888")
         axes.tick_params(colors="#888")
     grid[-1, 0].set_xlabel("s", color="#888")
-    figure.patch.set_alpha(0)  # these are not turned over in the dark, so they have no paper
+    figure.patch.set_alpha(0)  # these are not inverted on dark screens, so they have no paper
     title = f"{mistake.spoken} taken for {mistake.recognised}"
-    picture = pages.picture(figure, f"Spectrogram of {mistake.id}, a spoken {mistake.spoken}", kind="spectrogram")
-    return (
-        f"<li><h3>{title}</h3>{picture}"
-        f"{pages.player(example.waveform, f'{mistake.id}: {title}')}"
-        f"<p>{html.escape(mistake.speaker)}, {html.escape(mistake.id)}: {mistake.recognised} with "
-        f"{percent(mistake.probability)}, {mistake.spoken} with {percent(mistake.probability_of_spoken)}</p></li>"
-    )
+    return {
+        "title": title,
+        "mistake": mistake,
+        "picture": draw(figure, f"Spectrogram of {mistake.id}, a spoken {mistake.spoken}", kind="spectrogram"),
+        "sound": sound(example.waveform, f"{mistake.id}: {title}"),
+    }

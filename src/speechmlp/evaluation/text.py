@@ -1,6 +1,7 @@
 """Scores as text for people."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from speechmlp.audio.condition_names import MEANINGS
 from speechmlp.evaluation.results import Comparison, Estimate, Evaluation, Rejection, Robustness, Scores
@@ -12,24 +13,64 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}%"
 
 
-def _with_interval(name: str, estimate: Estimate, method: bool = False) -> str:
-    how = f", {estimate.method}" if method else ""
-    return f"{name}: {percent(estimate.value)} (95% interval {percent(estimate.low)} to {percent(estimate.high)}{how})"
+def interval(estimate: Estimate) -> str:
+    """Returns the 95 % interval of a fraction as in `92.10% to 96.61%`."""
+    return f"{percent(estimate.low)} to {percent(estimate.high)}"
+
+
+def nats(loss: float) -> str:
+    """Returns a loss as in `0.2817`."""
+    return f"{loss:.4f}"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A score that is reported at the top, in text, page and model card alike.
+
+    Attributes:
+        name: what people read.
+        field: of `Scores`, and so of the JSON.
+        show: makes a value text.
+    """
+
+    name: str
+    field: str
+    show: Callable[[float], str] = percent
+
+    def of(self, scores: Scores) -> Estimate | None:
+        """Returns the score; None if the classifier or the utterances do not give it."""
+        return getattr(scores, self.field)  # type: ignore[no-any-return]
+
+    def interval(self, estimate: Estimate) -> str:
+        """Returns the ends of the 95 % interval, as in `92.10% to 96.61%`."""
+        return f"{self.show(estimate.low)} to {self.show(estimate.high)}"
+
+
+HEADLINES = (
+    Headline("Accuracy", "accuracy"),
+    Headline("Top-3 accuracy", "top3"),
+    Headline("Macro recall", "macro_recall"),
+    Headline(f"E-set accuracy ({' '.join(E_SET)})", "e_set"),
+    Headline("M/N accuracy", "m_n"),
+    Headline("Calibration error", "calibration_error"),
+    Headline("Loss", "loss", nats),
+)
+"""In the order of reports. A new score is a field of `Scores` and a line here."""
+
+
+def headlines(scores: Scores) -> list[tuple[Headline, Estimate]]:
+    """Returns the headline scores that there are."""
+    found = ((headline, headline.of(scores)) for headline in HEADLINES)
+    return [(headline, estimate) for headline, estimate in found if estimate is not None]
 
 
 def format_scores(scores: Scores) -> str:
     """Returns the scores as lines of text; the first is `Accuracy: 88.86%` with its interval."""
-    lines = [_with_interval("Accuracy", scores.accuracy, method=True)]
-    shares = {
-        "Top-3 accuracy": scores.top3,
-        "Macro recall": scores.macro_recall,
-        f"E-set accuracy ({' '.join(E_SET)})": scores.e_set,
-        "M/N accuracy": scores.m_n,
-        "Calibration error": scores.calibration_error,
-    }
-    lines += [_with_interval(name, estimate) for name, estimate in shares.items() if estimate is not None]
-    if scores.loss is not None:
-        lines.append(f"Loss: {scores.loss.value:.4f} (95% interval {scores.loss.low:.4f} to {scores.loss.high:.4f})")
+    lines = []
+    for headline, estimate in headlines(scores):
+        how = f", {estimate.method}" if headline.field == "accuracy" else ""
+        shown = headline.show(estimate.value)
+        lines.append(f"{headline.name}: {shown} (95% interval {headline.interval(estimate)}{how})")
     plural = "s" if scores.num_speakers != 1 else ""
     lines.append(f"Utterances: {scores.num_utterances} of {scores.num_speakers} speaker{plural}")
     for kind in dict.fromkeys(group.kind for group in scores.groups):
