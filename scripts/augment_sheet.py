@@ -22,11 +22,11 @@ from torch import Tensor
 from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.config.loading import load_config
 from speechmlp.config.schema import LogMelConfig
-from speechmlp.corpora.files import new_corpus
 from speechmlp.data.dataset import SpokenLetters
 from speechmlp.data.packed import open_packed
 from speechmlp.errors import UserError, run_command
 from speechmlp.evaluation.pictures import load_pyplot
+from speechmlp.files import whole_folder
 from speechmlp.models.augmentation import recorded_parts
 from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.models.spectrum import MelSpectrum
@@ -99,7 +99,7 @@ def _sheet(arguments: argparse.Namespace) -> int:
     front_end = config.front_end if config.front_end.kind != "raw" else LogMelConfig()
     spectrum = MelSpectrum(front_end, padding="constant", mean_power=True)
 
-    with new_corpus(arguments.output, mark="index.html") as folder, torch.no_grad():
+    with whole_folder(arguments.output, mark="index.html") as folder, torch.no_grad():
         shown = min(arguments.letters, len(positions))
         rows = [[] for _ in range(shown)]  # type: list[list[str]]
         for version in range(1 + arguments.versions):

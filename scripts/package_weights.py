@@ -13,7 +13,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from speechmlp.errors import UserError, run_command
 from speechmlp.evaluation.results import Estimate, Evaluation, Scores
 from speechmlp.evaluation.run import evaluate
 from speechmlp.evaluation.text import headlines, percent
-from speechmlp.files import write_text
+from speechmlp.files import replacing, write_text
 from speechmlp.models.segments import WEIGHTS as SEGMENTS
 from speechmlp.recognition.recognizer import WEIGHTS
 from speechmlp.recognition.speller import fingerprints
@@ -57,8 +56,7 @@ def strip(source: Path, target: Path) -> Checkpoint:
     if checkpoint.training is not None:
         raise UserError(f"{source}: expected a best.pt; a last.pt is for going on with training")
     target.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        stripped = Path(folder) / target.name
+    with replacing(target) as stripped:
         save_checkpoint(
             stripped,
             checkpoint.config,
@@ -70,7 +68,6 @@ def strip(source: Path, target: Path) -> Checkpoint:
         size = stripped.stat().st_size + SEGMENTS.stat().st_size
         if size > LARGEST:
             raise UserError(f"{source}: expected models of at most {LARGEST:,} bytes together, found {size:,}")
-        stripped.replace(target)
     return checkpoint
 
 

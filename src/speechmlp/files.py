@@ -1,6 +1,7 @@
-"""Files that appear whole or not at all, whatever happens while they are written."""
+"""Files and folders that appear whole or not at all, whatever happens while they are written."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,32 +22,83 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def partial_path(path: Path) -> Path:
+    """Returns where a file or folder is written before it gets its name."""
+    return path.with_name(f".{path.name}{PARTIAL}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a free path for a file or folder that takes the place of `path` if all goes well, and vanishes otherwise.
+
+    There is one such path, so that what a killed process left is removed by the next one.
+
+    Raises:
+        OSError: it cannot be renamed; what was there before is as it was.
+    """
+    partial = partial_path(path)
+    _remove(partial)
+    try:
+        yield partial
+        if partial.is_dir() and path.is_dir():
+            shutil.rmtree(path)  # folders cannot be replaced
+        partial.replace(path)
+        _flush_folder(path.parent)
+    finally:
+        _remove(partial)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Gives a file to write that takes the place of `path` when all went well, and vanishes otherwise.
+    """Gives a file to write that takes the place of `path` if all goes well, and vanishes otherwise.
 
     It is on the disk before it has the name, so that a loss of power leaves the old content or the new.
 
     Raises:
         UserError: it cannot be written; what was there before is as it was.
     """
-    partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
-        _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:
         # torch's archive writer turns a full disk into a RuntimeError of its own.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
         raise UserError(f"{path}: cannot be written: {cause.strerror or cause}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+
+
+@contextmanager
+def whole_folder(folder: str | Path, mark: str) -> Iterator[Path]:
+    """Gives an empty folder that takes the place of `folder` if all goes well, and vanishes otherwise.
+
+    Args:
+        folder: replaced if it is empty or holds an earlier one.
+        mark: the file by which an earlier one is known.
+
+    Raises:
+        UserError: `folder` holds something else, or cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        if folder.exists() and not (folder.is_dir() and ((folder / mark).exists() or not any(folder.iterdir()))):
+            raise UserError(f"{folder}: exists and is not an earlier one (it has no {mark}); name another --output")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(folder) as partial:
+            partial.mkdir()
+            yield partial
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -30,8 +30,8 @@ def _audit(arguments: argparse.Namespace) -> int:
     from speechmlp.audit.corpus import audit_corpus
     from speechmlp.audit.page import render_audit
     from speechmlp.audit.text import format_audit
-    from speechmlp.corpora.files import new_corpus
     from speechmlp.evaluation.pictures import load_pyplot
+    from speechmlp.files import whole_folder
 
     if not arguments.text:
         load_pyplot()  # told before the work, not after it
@@ -41,7 +41,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     print(format_audit(audit))
     if not arguments.text:
         page = render_audit(audit, utterances, sounds)
-        with new_corpus(arguments.report, mark=PAGE) as folder:
+        with whole_folder(arguments.report, mark=PAGE) as folder:
             (folder / "audit.json").write_text(audit.model_dump_json(indent=2) + "\n", encoding="utf-8")
             (folder / PAGE).write_text(page, encoding="utf-8")
         print(f"Report: {Path(arguments.report) / PAGE}")

@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import lzma
 import os
-import shutil
 import tarfile
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from speechmlp.errors import UserError
-from speechmlp.files import PARTIAL
+from speechmlp.files import partial_path, whole_folder
 
 MANIFEST = "manifest.tsv"
 NEGATIVES = "non_letters.tsv"
@@ -48,23 +47,8 @@ def new_corpus(folder: str | Path, mark: str = MANIFEST) -> Iterator[Path]:
     Raises:
         UserError: `folder` holds something else, or cannot be written.
     """
-    folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        if folder.exists() and not (folder.is_dir() and ((folder / mark).exists() or not any(folder.iterdir()))):
-            raise UserError(f"{folder}: exists and is not an earlier one (it has no {mark}); name another --output")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    try:
+    with whole_folder(folder, mark) as partial:
         yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _harmless(tar: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo]:
@@ -114,7 +98,7 @@ def download(url: str, target: Path, sha256: str | None = None) -> None:
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise UserError(f"{url}: expected an http or https address")
-    partial = target.with_name(f".{target.name}{PARTIAL}")
+    partial = partial_path(target)
     try:
         _fetch(url, partial)
         if sha256 is not None and (found := _sha256(partial)) != sha256:

@@ -9,7 +9,6 @@ import json
 import mmap
 import multiprocessing
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE, load_letter
 from speechmlp.config.schema import CorpusConfig
 from speechmlp.data.manifest import Utterance, read_manifest
 from speechmlp.errors import UserError
-from speechmlp.files import PARTIAL, write_text
+from speechmlp.files import replacing, write_text
 from speechmlp.labels import NOT_A_LETTER, NUM_LETTERS, label_of
 
 TOGETHER = 16
@@ -211,17 +210,9 @@ def open_packed(corpus: CorpusConfig, letters: bool = True) -> PackedCorpus:
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             if (found := _open(folder, utterances, fingerprint, decoded=False)) is not None:
                 return _within_limit(found, corpus)
-            # One name, so that what a killed process left is taken away, and not kept beside it for ever.
-            partial = folder.with_name(f".{folder.name}{PARTIAL}")
-            shutil.rmtree(partial, ignore_errors=True)
-            try:
+            with replacing(folder) as partial:
                 partial.mkdir()
                 _write(partial, utterances, corpus, fingerprint, f"decoding {name}")
-                if folder.exists():
-                    shutil.rmtree(folder)
-                partial.rename(folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
             packed = _open(folder, utterances, fingerprint, decoded=True)
     except OSError as error:
         raise UserError(f"{corpus.cache}: cannot write the decoded corpus: {error.strerror or error}") from error

@@ -15,7 +15,6 @@ from tqdm import tqdm
 from speechmlp.audio.condition_names import SWEEPS, parse_condition
 from speechmlp.config.loading import override_config
 from speechmlp.config.schema import Config
-from speechmlp.corpora.files import new_corpus
 from speechmlp.data.dataset import DeviceCorpus, SpokenLetters, load_negatives
 from speechmlp.data.manifest import Split, shared_speakers
 from speechmlp.data.packed import PackedCorpus, open_packed
@@ -29,6 +28,7 @@ from speechmlp.evaluation.metrics import find_mistakes, score, score_rejection
 from speechmlp.evaluation.pictures import load_pyplot
 from speechmlp.evaluation.results import Evaluation, Rejection, Robustness
 from speechmlp.evaluation.saliency import mean_pictures
+from speechmlp.files import whole_folder
 from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.models.inference import predict, select_device
 from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint
@@ -255,6 +255,6 @@ def write_report(
     positions = [((labels == letter) & right).nonzero()[:OF_EACH, 0] for letter in set(labels.tolist())]
     known = corpus.take(torch.cat(positions).to(device))
     page = render_report(evaluation, trained.history, examples, mean_pictures(model, known.waveforms, known.labels))
-    with new_corpus(folder, mark=PAGE) as new:
+    with whole_folder(folder, mark=PAGE) as new:
         (new / "evaluation.json").write_text(evaluation.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (new / PAGE).write_text(page, encoding="utf-8")

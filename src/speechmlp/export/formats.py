@@ -4,7 +4,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from speechmlp.export.portable import (
     describe,
     odd_waveforms,
 )
+from speechmlp.files import replacing
 from speechmlp.runs.checkpoint import Checkpoint
 
 INPUT, OUTPUT = "waveforms", "probabilities"
@@ -180,21 +181,17 @@ def export(checkpoint: Checkpoint, name: str, kind: str, output: Path) -> Parity
     """
     require_onnx()
     form = FORMATS[kind]
-    partial = output.with_name(f".{output.name}.partial")
     try:
-        partial.touch()  # where nothing can be written is told before the work
-        form.write(partial, checkpoint, name)
-        parity = compare(checkpoint, form.read(partial), odd_waveforms())
-        if parity.difference > form.difference or parity.other_letters > form.other_letters * parity.compared:
-            raise UserError(
-                f"{output}: not written, because it is not the model that PyTorch runs: of {parity.compared} odd "
-                f"waveforms {parity.other_letters} get other letters, and probabilities differ by up to "
-                f"{parity.difference:.2g}; take another --format"
-            )
-        partial.replace(output)
+        with replacing(output) as partial:
+            partial.touch()  # where nothing can be written is told before the work
+            form.write(partial, checkpoint, name)
+            parity = compare(checkpoint, form.read(partial), odd_waveforms())
+            if parity.difference > form.difference or parity.other_letters > form.other_letters * parity.compared:
+                raise UserError(
+                    f"{output}: not written, because it is not the model that PyTorch runs: of {parity.compared} odd "
+                    f"waveforms {parity.other_letters} get other letters, and probabilities differ by up to "
+                    f"{parity.difference:.2g}; take another --format"
+                )
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     return parity
