@@ -19,7 +19,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.config.loading import load_config
 from speechmlp.config.schema import LogMelConfig
 from speechmlp.data.dataset import SpokenLetters

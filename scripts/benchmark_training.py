@@ -34,6 +34,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from speechmlp.audio_format import FULL_SCALE
 from speechmlp.config.loading import load_config
 from speechmlp.config.schema import Config
 from speechmlp.data.dataset import DeviceCorpus, SpokenLetters
@@ -116,7 +117,7 @@ def _corpus(config: Config, count: int, device: torch.device) -> DeviceCorpus:
     letters = SpokenLetters(open_packed(config.corpus), "train")
     rows = torch.randint(len(letters), (count,), generator=torch.Generator().manual_seed(0))
     waveforms = torch.cat([batch.waveforms for batch in letters.to(torch.device("cpu")).batches(256, rows)])
-    samples = (waveforms * 32768).to(torch.int16).to(device)
+    samples = (waveforms * FULL_SCALE).to(torch.int16).to(device)
     positions = torch.arange(count, device=device)
     return DeviceCorpus([samples], [positions], letters.labels[rows].to(device), letters.lengths[rows].to(device))
 
@@ -126,7 +127,7 @@ def _ours(config: Config, corpus: DeviceCorpus, rounds: int) -> Way:
     optimizer = build_optimizer(config.training.optimizer, model.parameters())
     one = torch.zeros(1, dtype=torch.int64, device=corpus.device)
     batch = corpus.take(one)
-    valid = DeviceCorpus([(batch.waveforms * 32768).to(torch.int16)], [one], batch.labels, batch.lengths)
+    valid = DeviceCorpus([(batch.waveforms * FULL_SCALE).to(torch.int16)], [one], batch.labels, batch.lengths)
     average = SpeechClassifier(config).to(corpus.device).eval() if config.training.ema else None
     training = config.training.model_copy(update={"epochs": rounds + 1})
     sampler = Sampler(corpus.labels, [len(corpus)], [], config.training.balance)

@@ -16,8 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from speechmlp.audio.decoding import load_letter
+from speechmlp.audio_format import FULL_SCALE
 from speechmlp.data.manifest import Utterance, read_manifest
-from speechmlp.data.packed import FULL_SCALE
 from speechmlp.errors import UserError, run_command
 from speechmlp.evaluation.results import Evaluation
 from speechmlp.labels import LETTERS

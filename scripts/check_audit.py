@@ -22,7 +22,8 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from speechmlp.audio.decoding import SAMPLE_RATE, load, to_mono_16k
+from speechmlp.audio.decoding import load, to_mono_16k
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.audit.checks import check_manifest
 from speechmlp.audit.corpus import audit_corpus
 from speechmlp.audit.findings import Finding

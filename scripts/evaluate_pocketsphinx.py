@@ -9,18 +9,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from speechmlp.audio_format import FULL_SCALE
 from speechmlp.config.schema import CorpusConfig
+from speechmlp.corpora.pronunciations import PRONUNCIATIONS
 from speechmlp.data.dataset import SpokenLetters
-from speechmlp.data.packed import FULL_SCALE, open_packed
+from speechmlp.data.packed import open_packed
 from speechmlp.errors import UserError, run_command
 from speechmlp.evaluation.metrics import score
 from speechmlp.evaluation.results import Evaluation
 from speechmlp.evaluation.text import format_scores
 from speechmlp.files import write_text
 from speechmlp.labels import LETTERS, label_of
-
-PRONUNCIATIONS = """A EY|B B IY|C S IY|D D IY|E IY|F EH F|G JH IY|H EY CH|I AY|J JH EY|K K EY|L EH L|M EH M|N EH N|O OW
-P P IY|Q K Y UW|R AA R|S EH S|T T IY|U Y UW|V V IY|W D AH B AH L Y UW|X EH K S|Y W AY|Z Z IY|Z(2) Z EH D"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,7 +41,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     letters = SpokenLetters(packed, arguments.split)
     with tempfile.TemporaryDirectory() as folder:
         dictionary, grammar = Path(folder) / "letters.dic", Path(folder) / "letters.gram"
-        dictionary.write_text(PRONUNCIATIONS.replace("|", "\n") + "\n", encoding="ascii")
+        entries = [f"{letter} {name.cmu[0]}" for letter, name in PRONUNCIATIONS.items()]
+        dictionary.write_text("\n".join([*entries, f"Z(2) {PRONUNCIATIONS['Z'].cmu[1]}"]) + "\n", encoding="ascii")
         grammar.write_text(
             f"#JSGF V1.0;\ngrammar letters;\npublic <letter> = {' | '.join(LETTERS)};\n", encoding="ascii"
         )

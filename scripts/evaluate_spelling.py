@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 from speechmlp.corpora.an4 import Recording, read_samples, read_tree
 from speechmlp.errors import UserError, run_command
 from speechmlp.evaluation.bootstrap import SpeakerBootstrap
@@ -203,7 +203,7 @@ def tune(speller: Speller, recordings: Sequence[Recording]) -> list[tuple[float,
     """Returns letter error rates over a grid of the weights of `Speller.spell`, the lowest first."""
     found: list[tuple[str, Candidates, int]] = []
     for recording in tqdm(recordings, "reading", disable=None):
-        mono = torch.from_numpy(read_samples(recording.path).astype(np.float32) / 32768)
+        mono = torch.from_numpy(read_samples(recording.path).astype(np.float32) / FULL_SCALE)
         found.append(("".join(recording.words), speller.candidates(mono), len(mono)))
     letters = sum(len(word) for word, _, _ in found)
     rates = []

@@ -19,12 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 from speechmlp.config.loading import load_config
 from speechmlp.config.schema import AugmentConfig
 from speechmlp.corpora.an4 import Recording, read_samples, read_tree
 from speechmlp.corpora.forced_alignment import Alignment, align_all
-from speechmlp.data.packed import FULL_SCALE
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS
 from speechmlp.models.augmentation import Augment

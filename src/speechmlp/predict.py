@@ -11,6 +11,7 @@ from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError, run_command
 
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         help="recordings, folders of them, patterns like 'a/**/*.wav', or - for a recording on standard input",
     )
     parser.add_argument("--raw", action="store_true", help="standard input is 16-bit little-endian mono samples")
-    parser.add_argument("--rate", type=int, default=16_000, metavar="HZ", help="of those samples (%(default)s)")
+    parser.add_argument("--rate", type=int, default=SAMPLE_RATE, metavar="HZ", help="of those samples (%(default)s)")
     parser.add_argument("--microphone", action="store_true", help="record until the pause after what is said")
     parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt; the model in the package by default")
     parser.add_argument("--spell", action="store_true", help="find all letters of each recording, with their times")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechmlp.audio.decoding import NUM_SAMPLES, load_letter
+from speechmlp.audio.decoding import load_letter
+from speechmlp.audio_format import NUM_SAMPLES
 from speechmlp.config.schema import CorpusConfig
 from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.data.packed import open_packed

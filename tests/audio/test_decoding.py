@@ -11,7 +11,8 @@ import scipy.signal
 import soundfile
 import torch
 
-from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE, fit_one_second, load, load_letter, to_mono_16k
+from speechmlp.audio.decoding import fit_one_second, load, load_letter, to_mono_16k
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.errors import UserError
 from tests.conftest import tone
 

@@ -10,9 +10,10 @@ import soundfile
 import torch
 
 from speechmlp.audio.decoding import load_letter
+from speechmlp.audio_format import FULL_SCALE
 from speechmlp.config.schema import CorpusConfig
 from speechmlp.data.manifest import read_manifest
-from speechmlp.data.packed import FULL_SCALE, open_packed
+from speechmlp.data.packed import open_packed
 from speechmlp.errors import UserError
 from tests.conftest import tone
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechmlp.audio.condition_names import parse_condition
-from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.environment import import_torchaudio
 
 TELEPHONE_RATE = 8000

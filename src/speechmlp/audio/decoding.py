@@ -12,13 +12,10 @@ import torch
 from torch import Tensor
 
 from speechmlp.audio.resampling import resample
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError
 
-SAMPLE_RATE = 16_000
-"""Hz."""
-NUM_SAMPLES = 16_000
-"""Samples of every waveform: one second."""
 MAX_SAMPLE_RATE = 768_000
 """Hz; a header that claims more is broken."""
 MAX_SECONDS = 3600.0

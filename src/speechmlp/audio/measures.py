@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 
 Array = NDArray[np.floating]
 
@@ -171,7 +171,7 @@ def measure(waveform: Tensor, rate: int) -> Sound:
         end=float(_frame_levels(centred, size, from_end=True)[-1]) - level,
         dropout=_longest_gap(mono, rate, float(np.abs(mono).max())) if sounding else 0.0,
         cancelled=float(cancelled),
-        digest=hashlib.sha1((mono * 32768).round().astype(np.int32).tobytes()).hexdigest() if sounding else "",
+        digest=hashlib.sha1((mono * FULL_SCALE).round().astype(np.int32).tobytes()).hexdigest() if sounding else "",
     )
 
 

@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 from speechmlp.errors import UserError
 
-FULL_SCALE = 32768.0
 BLOCK = 0.02
 """Seconds that are read at a time."""
 BEFORE = 0.3

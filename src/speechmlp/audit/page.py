@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechmlp.audio.decoding import SAMPLE_RATE, fit_one_second, load, to_mono_16k
+from speechmlp.audio.decoding import fit_one_second, load, to_mono_16k
 from speechmlp.audio.measures import Sound
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.audit.findings import KINDS, Audit, DoubtedLabel, Finding, Item
 from speechmlp.config.schema import LogMelConfig
 from speechmlp.data.manifest import Utterance

@@ -4,6 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -68,14 +70,16 @@ class MelConfig(Section):
     hop_length: PositiveInt = Field(160, description="samples between frames")
     n_mels: PositiveInt = Field(40, description="mel bands")
     f_min: Annotated[float, Field(ge=0)] = Field(20.0, description="lower edge of the lowest band, Hz")
-    f_max: Annotated[float, Field(gt=0, le=8000)] = Field(8000.0, description="upper edge of the highest band, Hz")
+    f_max: Annotated[float, Field(gt=0, le=SAMPLE_RATE // 2)] = Field(
+        8000.0, description="upper edge of the highest band, Hz"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "MelConfig":
         if self.win_length > self.n_fft:
             raise ValueError(f"expected win_length <= n_fft, found {self.win_length} > {self.n_fft}")
-        if self.n_fft > 16000:
-            raise ValueError(f"expected n_fft <= 16000, the length of a waveform, found {self.n_fft}")
+        if self.n_fft > NUM_SAMPLES:
+            raise ValueError(f"expected n_fft <= {NUM_SAMPLES}, the length of a waveform, found {self.n_fft}")
         if self.f_min >= self.f_max:
             raise ValueError(f"expected f_min < f_max, found {self.f_min} >= {self.f_max}")
         return self
@@ -108,7 +112,9 @@ class AlignedConfig(MelConfig):
     kind: Literal["aligned"] = "aligned"
     normalizer: ClassVar[Literal["none"]] = "none"  # no setting: the front end normalises each letter itself
     f_min: Annotated[float, Field(ge=0)] = Field(80.0, description="lower edge of the lowest band, Hz")
-    f_max: Annotated[float, Field(gt=0, le=8000)] = Field(7600.0, description="upper edge of the highest band, Hz")
+    f_max: Annotated[float, Field(gt=0, le=SAMPLE_RATE // 2)] = Field(
+        7600.0, description="upper edge of the highest band, Hz"
+    )
     emphasis: Annotated[float, Field(ge=0, le=60)] = Field(
         0.0, description="how much louder the highest band is made beside the lowest, dB"
     )

@@ -17,8 +17,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.corpora.files import MANIFEST, NEGATIVES, download, new_corpus, require_apart, unpack
-from speechmlp.corpora.forced_alignment import PAUSE, SAMPLE_RATE, align_all, require_pocketsphinx
+from speechmlp.corpora.forced_alignment import PAUSE, align_all, require_pocketsphinx
 from speechmlp.data.manifest import GENDERS, Split, Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS, NOT_A_LETTER

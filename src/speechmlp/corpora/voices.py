@@ -18,7 +18,9 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 from speechmlp.corpora.files import MANIFEST, new_corpus
+from speechmlp.corpora.pronunciations import PRONUNCIATIONS, ZED
 from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
@@ -35,38 +37,6 @@ VOICES = {
 """Engine -> its voices."""
 FLITE_PITCH = {"kal16": 105.0, "awb": 125.0, "rms": 100.0, "slt": 170.0}
 """Mean fundamental frequency of the voice, Hz."""
-PRONUNCIATIONS = {
-    "A": ("ˈA", "ey", "ˈeɪ"),
-    "B": ("bˈi", "b iy", "bˈiː"),
-    "C": ("sˈi", "s iy", "sˈiː"),
-    "D": ("dˈi", "d iy", "dˈiː"),
-    "E": ("ˈi", "iy", "ˈiː"),
-    "F": ("ˈɛf", "eh f", "ˈɛf"),
-    "G": ("ʤˈi", "jh iy", "dʒˈiː"),
-    "H": ("ˈAʧ", "ey ch", "ˈeɪtʃ"),
-    "I": ("ˈI", "ay", "ˈaɪ"),
-    "J": ("ʤˈA", "jh ey", "dʒˈeɪ"),
-    "K": ("kˈA", "k ey", "kˈeɪ"),
-    "L": ("ˈɛl", "eh l", "ˈɛl"),
-    "M": ("ˈɛm", "eh m", "ˈɛm"),
-    "N": ("ˈɛn", "eh n", "ˈɛn"),
-    "O": ("ˈO", "ow", "ˈoʊ"),
-    "P": ("pˈi", "p iy", "pˈiː"),
-    "Q": ("kjˈu", "k y uw", "kjˈuː"),
-    "R": ("ˈɑɹ", "aa r", "ˈɑːɹ"),
-    "S": ("ˈɛs", "eh s", "ˈɛs"),
-    "T": ("tˈi", "t iy", "tˈiː"),
-    "U": ("jˈu", "y uw", "jˈuː"),
-    "V": ("vˈi", "v iy", "vˈiː"),
-    "W": ("dˈʌbᵊlju", "d ah b ax l y uw", "dˈʌbəljˌuː"),
-    "X": ("ˈɛks", "eh k s", "ˈɛks"),
-    "Y": ("wˈI", "w ay", "wˈaɪ"),
-    "Z": ("zˈi", "z iy", "zˈiː"),
-}
-"""Letter -> phonemes of Misaki, which Hibari speaks (A, I and O are the diphthongs of day, my, go), Flite's, and IPA.
-
-Text would be read as an article, and Z as zed.
-"""
 SILENCE = 1e-5
 """Of the loudest 10 ms: what is quieter before and after the letter is cut off."""
 
@@ -105,7 +75,7 @@ def _hibari() -> Speak:
 
     def speak(letter: str, speaker: Speaker, tempo: float) -> tuple[NDArray[np.float32], int]:
         samples = voice.from_phonemes(
-            f"{PRONUNCIATIONS[letter][0]}.", speed=min(2.0, max(0.5, tempo)), seed=speaker.seed
+            f"{PRONUNCIATIONS[letter].misaki}.", speed=min(2.0, max(0.5, tempo)), seed=speaker.seed
         )
         return np.asarray(samples, np.float32), 24_000
 
@@ -126,7 +96,7 @@ def _piper() -> Speak:
     session = onnxruntime.InferenceSession(str(model_path()), providers=["CPUExecutionProvider"])
 
     def speak(letter: str, speaker: Speaker, tempo: float) -> tuple[NDArray[np.float32], int]:
-        phonemes = "zˈɛd" if letter == "Z" and speaker.says_zed else PRONUNCIATIONS[letter][2]
+        phonemes = ZED if letter == "Z" and speaker.says_zed else PRONUNCIATIONS[letter].ipa
         padded = [number for phoneme in f"^{phonemes}.$" for number in (ids[phoneme][0], ids["_"][0])][:-1]
         # More random in sound and rhythm than the voice's own 0.667 and 0.8: takes that differ.
         scales = np.array([0.8, 1.0 / tempo, 1.0], np.float32)
@@ -151,7 +121,7 @@ def _pico() -> Speak:
         # Pico reads single letters by their names; with phonemes it speaks them as short as within a word.
         text = "zee." if letter == "Z" and not speaker.says_zed else f"{letter}."
         data = voice.speak(text, voice=speaker.voice, speed=tempo, pitch=speaker.pitch)
-        return np.frombuffer(data, np.int16).astype(np.float32) / np.float32(32768), 16_000
+        return np.frombuffer(data, np.int16).astype(np.float32) / np.float32(FULL_SCALE), SAMPLE_RATE
 
     return speak
 
@@ -169,7 +139,7 @@ def _flite() -> Speak:
             target = Path(folder) / "letter.wav"
             pitch = FLITE_PITCH[speaker.voice] * speaker.pitch
             settings = ["--setf", f"duration_stretch={1.2 / tempo}", "--setf", f"int_f0_target_mean={pitch}"]
-            phones = f"pau {PRONUNCIATIONS[letter][1]} pau"
+            phones = f"pau {PRONUNCIATIONS[letter].flite} pau"
             command = [program, "-voice", speaker.voice, *settings, "-p", phones, "-o", str(target)]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode or not target.exists():

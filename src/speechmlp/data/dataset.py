@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from speechmlp.audio.conditions import apply_condition
-from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 from speechmlp.config.schema import CorpusConfig
 from speechmlp.data.manifest import Split, Utterance
-from speechmlp.data.packed import FULL_SCALE, PackedCorpus, open_packed
+from speechmlp.data.packed import PackedCorpus, open_packed
 from speechmlp.data.sampler import batch_sizes
 from speechmlp.errors import UserError
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE, load_letter
+from speechmlp.audio.decoding import load_letter
+from speechmlp.audio_format import FULL_SCALE, NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.config.schema import CorpusConfig
 from speechmlp.data.manifest import Utterance, read_manifest
 from speechmlp.errors import UserError
@@ -34,7 +35,6 @@ WORTH = 250
 """Recordings that are worth a process: fewer are decoded sooner than it starts."""
 FORMAT = 1
 """Raised whenever decoding or the layout changes, so that older packs are made anew."""
-FULL_SCALE = 32768.0
 LARGE = 1 << 29
 """Bytes of a decoded corpus that may stay in memory: 512 MB, 16,000 utterances."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.data.manifest import Utterance
 
 DURATIONS = ((0.0, 0.25, "under 0.25 s"), (0.25, 0.4, "0.25 to 0.4 s"), (0.4, float("inf"), "0.4 s and longer"))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.config.schema import LogMelConfig
 from speechmlp.evaluation.html_page import Picture, draw, sound
 from speechmlp.evaluation.pictures import load_pyplot

@@ -16,7 +16,7 @@ import soundfile
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
-from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.evaluation.pictures import load_pyplot
 from speechmlp.evaluation.text import interval, percent
 

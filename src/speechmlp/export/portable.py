@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechmlp import __version__
-from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.labels import LETTERS
 from speechmlp.models.spectrum import MelSpectrum
 from speechmlp.runs.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands, `K` tokens.
 import torch
 from torch import Tensor
 
-from speechmlp.audio.decoding import NUM_SAMPLES
+from speechmlp.audio_format import NUM_SAMPLES
 from speechmlp.config.schema import AlignedConfig
 from speechmlp.models.augmentation import Augment, Ends, recorded_parts, uniform
 from speechmlp.models.endpoints import MIN_FRAMES, EnergyEndpoints, LearntEndpoints

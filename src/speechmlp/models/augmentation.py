@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.config.schema import AugmentConfig
 from speechmlp.models.spectrum import MelSpectrum
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from speechmlp.audio.decoding import NUM_SAMPLES
+from speechmlp.audio_format import NUM_SAMPLES
 from speechmlp.config.schema import LogMelConfig, MFCCConfig
 from speechmlp.environment import import_torchaudio
 from speechmlp.models.augmentation import Augment, Ends

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.config.schema import AlignedConfig, LogMelConfig, MFCCConfig
 
 

@@ -21,16 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speechmlp.audio.decoding import (
-    MAX_PEAK,
-    MAX_SAMPLE_RATE,
-    SAMPLE_RATE,
-    fit_one_second,
-    load,
-    second_start,
-    to_mono_16k,
-)
-from speechmlp.data.packed import FULL_SCALE
+from speechmlp.audio.decoding import MAX_PEAK, MAX_SAMPLE_RATE, fit_one_second, load, second_start, to_mono_16k
+from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
 from speechmlp.models.inference import EVALUATION_BATCH, select_device

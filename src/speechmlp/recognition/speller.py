@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from speechmlp.audio.decoding import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.labels import LETTERS
 from speechmlp.models.inference import EVALUATION_BATCH
 from speechmlp.models.segments import WEIGHTS as SEGMENTS_MODEL

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from speechmlp import __version__
-from speechmlp.audio.decoding import NUM_SAMPLES
+from speechmlp.audio_format import NUM_SAMPLES
 from speechmlp.config.loading import validate_config
 from speechmlp.config.schema import Config, MLPConfig, RawConfig
 from speechmlp.errors import UserError

@@ -26,7 +26,8 @@ from starlette.routing import Route
 from torch import Tensor
 
 from speechmlp import __version__
-from speechmlp.audio.decoding import FFMPEG_SUFFIXES, SAMPLE_RATE, load, to_mono_16k
+from speechmlp.audio.decoding import FFMPEG_SUFFIXES, load, to_mono_16k
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
 from speechmlp.recognition.output import letter_values

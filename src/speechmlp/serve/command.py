@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError, run_command
 
@@ -97,7 +98,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
         recognizer = load_recognizer(arguments.checkpoint, arguments.device)
         torch.set_num_threads(1)  # recordings are recognised side by side instead
-        recognizer(torch.zeros(16_000), 16_000)  # the first call takes longest
+        recognizer(torch.zeros(NUM_SAMPLES), SAMPLE_RATE)  # the first call takes longest
         address, port = listening.getsockname()[:2]
         shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         url = f"http://{shown}:{port}/"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from speechmlp.audio.decoding import SAMPLE_RATE
+from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.data.dataset import DeviceCorpus
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS, NUM_LETTERS
