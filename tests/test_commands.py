@@ -97,7 +97,9 @@ def test_validation_speakers_can_be_learnt_in_the_end(quickstart: list[str], run
     assert result.returncode == 0, result.stderr
     fewer, more = (int(re.search(r": (\d+) training", run.stdout)[1]) for run in (alone, result))  # type: ignore[index]
     assert more == fewer + 2 * 26
-    assert re.search(r"^Last: [\d.]+% of the validation letters, which were learnt too, epoch 2", result.stdout, re.M)
+    assert re.search(
+        r"^Last: [\d.]+% of the validation letters, which were trained on too, epoch 2", result.stdout, re.M
+    )
 
 
 def test_ten_mistakes_end_in_one_line_and_status_2(synthetic_corpus: Path, run_python: Run, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--checkpoint", metavar="FILE", help="the model; the best one of the newest run by default")
     parser.add_argument(
-        "--runs", metavar="FOLDER", default="runs", help="where to look for the newest run (%(default)s)"
+        "--runs", metavar="FOLDER", default="runs", help="folder of the runs, for the newest one (%(default)s)"
     )
     parser.add_argument("--manifest", metavar="FILE", help="the utterances; those of the model's own corpus by default")
     parser.add_argument(
@@ -31,16 +31,16 @@ def _parser() -> argparse.ArgumentParser:
         "--condition",
         metavar="NAME",
         default="clean",
-        help="how to listen: clean, telephone, white_10db, babble_5db, reverb_400ms, gain_-20db, shift_-200ms, "
+        help="listening condition: clean, telephone, white_10db, babble_5db, reverb_400ms, gain_-20db, shift_-200ms, "
         "speed_115 and the like (%(default)s)",
     )
-    parser.add_argument("--sweep", action="store_true", help="find the accuracy over levels of every condition too")
-    parser.add_argument("--on-error", choices=("fail", "skip"), help="what to do about recordings that cannot be read")
+    parser.add_argument("--sweep", action="store_true", help="evaluate over the levels of every condition too")
+    parser.add_argument("--on-error", choices=("fail", "skip"), help="what to do with recordings that cannot be read")
     parser.add_argument(
         "--skip-limit",
         type=float,
-        metavar="SHARE",
-        help="largest share that skip leaves out; the model's own by default",
+        metavar="FRACTION",
+        help="largest fraction that skip leaves out; the model's own by default",
     )
     parser.add_argument("--outside", action="store_true", help="recordings may lie outside the manifest's folder")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         "--negatives",
         metavar="FILE",
         nargs="*",
-        help="manifests of recordings without a letter, which should be declined; those of the model's own "
+        help="manifests of recordings without a letter, which should be rejected; those of the model's own "
         "configuration by default, none with --manifest",
     )
     parser.add_argument("--compare", metavar="FILE", help="another checkpoint, on the same utterances")
@@ -79,7 +79,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         outside=arguments.outside,
         device=arguments.device,
         report=arguments.report,
-        tell=print,
+        log=print,
         warn=partial(print, file=sys.stderr),
     )
     print(format_evaluation(evaluation))

@@ -20,12 +20,12 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--config", metavar="FILE", help="YAML file of the experiment; the shipped ones are in configs/"
     )
-    source.add_argument("--resume", metavar="RUN", help="run folder to go on with, from its last checkpoint")
+    source.add_argument("--resume", metavar="RUN", help="run folder to continue, from its last checkpoint")
     parser.add_argument(
         "--continue",
         dest="go_on",
         action="store_true",
-        help="with --config and output.name: go on with the run of that name and settings where there is one",
+        help="with --config and output.name: continue the run of that name and settings if there is one",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value, as in training.epochs=20")
     return parser
@@ -35,7 +35,7 @@ def _train(arguments: argparse.Namespace) -> int:
     # torch is imported late, so that --help and mistakes in the configuration answer at once.
     config = load_config(arguments.config, arguments.overrides) if arguments.config else None
     if arguments.go_on and config is None:
-        raise UserError("--continue: goes with --config and output.name; --resume goes on by itself")
+        raise UserError("--continue: needs --config and output.name; --resume needs neither")
     import_torchaudio()
     keep_freed_memory()
     from speechmlp.training.distributed import join_processes

@@ -29,7 +29,7 @@ def report(synthetic_corpus: Path, run_python: Run, tmp_path: Path) -> Path:
     result = run_python(*EVALUATE, *checkpoints, *negatives, "--report", "report", "--sweep")
     assert result.returncode == 0, result.stderr
     assert "Report: report/index.html" in result.stdout
-    assert re.search(r"^Against runs/short/best.pt: [+-][\d.]+ points", result.stdout, re.M)
+    assert re.search(r"^Compared with runs/short/best.pt: [+-][\d.]+ points", result.stdout, re.M)
     return tmp_path / "report"
 
 

@@ -48,7 +48,7 @@ def test_a_model_learns_to_decline_noise(gate: str, tone_corpus: Path, run_pytho
     )
     trained = run_python("-m", "speechmlp.train", "--config", "small.yaml", "output.name=declines")
     assert trained.returncode == 0, trained.stderr
-    assert "Declines what is less probable than" in trained.stdout
+    assert "Rejects below a probability of" in trained.stdout
     best = load_checkpoint(tmp_path / "runs" / "declines" / "best.pt")
     assert 0 < best.reject_below < 1
     assert f"than {best.reject_below:.3f}" in trained.stdout
@@ -57,7 +57,7 @@ def test_a_model_learns_to_decline_noise(gate: str, tone_corpus: Path, run_pytho
     evaluation = Evaluation.model_validate_json((tmp_path / "scores.json").read_text())
     assert evaluation.rejection is not None
     assert evaluation.rejection.roc_area > 0.8  # beeps among the noises are tones too
-    assert f"Declined under a probability of {best.reject_below:.3f}: " in evaluated.stdout
+    assert f"Rejected below a probability of {best.reject_below:.3f}: " in evaluated.stdout
     assert evaluation.scores.num_utterances == 26  # noises are not among the letters
     noisy = run_python("-m", "speechmlp.evaluate", "--condition", "babble_0db", "--json", "noisy.json")
     assert noisy.returncode == 0, noisy.stderr

@@ -8,7 +8,7 @@ import torch
 from speechmlp.config.schema import AlignedConfig
 from speechmlp.data.dataset import SpokenLetters
 from speechmlp.models.aligned import Aligned
-from speechmlp.models.endpoints import EnergyEndpoints, LearntEndpoints
+from speechmlp.models.endpoints import EndpointNetwork, EnergyEndpoints
 from tests.models.test_features import ODD
 
 
@@ -80,7 +80,7 @@ def test_warped_tokens_do_not_depend_on_length_and_onset_tokens_do_not_stretch()
 def test_learnt_endpoints_learn_where_a_sound_is() -> None:
     torch.manual_seed(0)
     front_end = Aligned(AlignedConfig(endpoints="learnt"))
-    assert isinstance(front_end.learnt, LearntEndpoints)
+    assert isinstance(front_end.learnt, EndpointNetwork)
     optimizer = torch.optim.Adam(front_end.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)
 

@@ -94,7 +94,7 @@ def test_files_that_are_no_scorer_are_refused(tmp_path: Path) -> None:
     for name in ("bomb", "text", "list", "other"):
         with pytest.raises(UserError, match=rf"{name}.pt: cannot be read; expected what scripts/train_segments.py"):
             load_scorer(tmp_path / f"{name}.pt")
-    with pytest.raises(UserError, match=r"absent.pt: the package holds no model of spelling; install it again"):
+    with pytest.raises(UserError, match=r"absent.pt: the package contains no model for spelling; install it again"):
         load_scorer(tmp_path / "absent.pt")
 
 

@@ -76,7 +76,7 @@ def test_a_run_learns_from_another(tone_corpus: Path, run_python: Run, tmp_path:
 
     other = run_python(*pupil, "front_end.hop_length=800", "output.name=other")
     assert other.returncode == 2
-    assert "runs/teacher/best.pt: its front end reads other features" in other.stderr
+    assert "runs/teacher/best.pt: its front end computes other features" in other.stderr
     absent = run_python(*command, "training.distill={teachers: [gone.pt]}", "output.name=absent")
     assert absent.returncode == 2
     assert "gone.pt: no such checkpoint" in absent.stderr

@@ -36,7 +36,7 @@ def test_devices(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match="device: expected cuda:0 to cuda:1, found cuda:2"):
             select_device("cuda:2")
     else:
-        with pytest.raises(UserError, match="device: cuda is asked for, but no CUDA device can be used here"):
+        with pytest.raises(UserError, match="device: cuda is requested, but no CUDA device can be used here"):
             select_device("cuda")
 
 

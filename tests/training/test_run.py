@@ -24,7 +24,7 @@ def test_fit_and_evaluate_are_functions(tone_corpus: Path, tmp_path: Path, capsy
     assert load_checkpoint(trained.run / "last.pt").history == list(trained.history)
 
     told: list[str] = []
-    evaluation = evaluate(runs=tmp_path, split="valid", device="cpu", tell=told.append)
+    evaluation = evaluate(runs=tmp_path, split="valid", device="cpu", log=told.append)
     best = max(trained.history, key=lambda record: (record.valid_accuracy, -record.valid_loss))
     assert evaluation.scores.accuracy.value == pytest.approx(best.valid_accuracy)
     assert told[0] == f"Checkpoint: {tmp_path}/mine/best.pt (the newest run), epoch {best.epoch}"

@@ -1,1 +1,1 @@
-"""Scores with intervals over speakers, and how they are reported."""
+"""Evaluation: scores with intervals over speakers, comparisons, saliency, and reports as text and page."""

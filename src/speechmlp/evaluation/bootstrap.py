@@ -1,4 +1,4 @@
-"""Confidence intervals by drawing whole speakers, because one speaker's letters are not independent.
+"""Confidence intervals by resampling speakers, because one speaker's letters are not independent.
 
 Dimension key: `N` utterances, `G` speakers, `K` sums, `R` resamples.
 """
@@ -16,7 +16,7 @@ from speechmlp.evaluation.results import Estimate
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 10_000
 FEWEST_RESAMPLES = 1_000
-"""With very many speakers: their quantiles move little, and the draws would take minutes."""
+"""For very many speakers: the quantiles change little, and more draws would take minutes."""
 DRAWS = 20_000_000
 
 
@@ -33,7 +33,7 @@ def t_quantile(probability: float, freedom: int) -> float:
 
 
 def wilson(right: float, count: int) -> tuple[float, float]:
-    """Returns Wilson's interval of a share of independent utterances."""
+    """Returns Wilson's interval of a fraction of independent utterances."""
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     share = right / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
@@ -46,7 +46,8 @@ class SpeakerBootstrap:
 
     Whole speakers are drawn with replacement from a fixed seed. Quantiles are taken further out as the expanded
     percentile interval of Hesterberg (2015, "What teachers should know about the bootstrap") prescribes, because plain
-    percentiles are too narrow for few speakers. With a single speaker utterances are drawn instead, which says so.
+    percentiles are too narrow for few speakers. With a single speaker utterances are resampled instead, and
+    `method` says so.
 
     Args:
         speakers: N names, at least one.
@@ -66,8 +67,8 @@ class SpeakerBootstrap:
         """Returns a statistic of sums over utterances, with its interval.
 
         Args:
-            sums: [N, K] what each utterance adds.
-            statistic: from sums [R, K] to values [R]; not a number where a resample does not tell.
+            sums: [N, K], what each utterance adds.
+            statistic: from sums [R, K] to values [R]; NaN for a resample without a value.
         """
         totals = torch.zeros(self._count, sums.shape[1], dtype=torch.float64)
         totals.index_add_(0, self._group, sums.double())
@@ -78,10 +79,10 @@ class SpeakerBootstrap:
         return Estimate(value=value, low=low, high=high, method=self.method)
 
     def share(self, right: Tensor, among: Tensor | None = None) -> Estimate | None:
-        """Returns the share of utterances that are right, bool [N], among some, bool [N]; None where those are none.
+        """Returns the fraction of utterances that are right, bool [N], among some, bool [N]; None if there are none.
 
-        Where every one is right, or every one wrong, resampling would find certainty: Wilson's interval over utterances
-        is given, and says so. The same with a single speaker.
+        If all are right, or all are wrong, resampling would give an interval of width zero: Wilson's interval over
+        utterances is returned instead, and `method` says so. The same holds for a single speaker.
         """
         among = torch.ones_like(right) if among is None else among
         count, hits = int(among.sum()), int((right & among).sum())
@@ -95,7 +96,7 @@ class SpeakerBootstrap:
 
     @cached_property
     def _times(self) -> list[Tensor]:
-        """How often each speaker is drawn, uint8 [R, G] in blocks: kept, because every score needs them."""
+        """How often each speaker is drawn, uint8 [R, G] in blocks; kept, because every score needs it."""
         count = self._count
         wanted = min(NUM_RESAMPLES, max(FEWEST_RESAMPLES, DRAWS // count))
         block = max(1, min(500, DRAWS // 10 // count))

@@ -1,4 +1,4 @@
-"""Two classifiers on the same utterances.
+"""Comparison of two classifiers on the same utterances.
 
 Dimension key: `N` utterances.
 """
@@ -34,7 +34,7 @@ def compare(
     speakers: Sequence[str],
     ids: Sequence[str],
 ) -> Comparison:
-    """Returns how a classifier differs from another on the same utterances.
+    """Compares a classifier with another one on the same utterances.
 
     Args:
         name: of the second classifier.
@@ -44,10 +44,10 @@ def compare(
         speakers: N names.
         ids: N names of utterances.
     """
-    heard, heard_by_other = first.argmax(1), second.argmax(1)
-    right, right_of_other = heard == labels, heard_by_other == labels
+    recognised, recognised_by_other = first.argmax(1), second.argmax(1)
+    right, right_of_other = recognised == labels, recognised_by_other == labels
     sums = torch.stack([right.double() - right_of_other.double(), torch.ones(len(labels))], 1)
-    changed = (heard != heard_by_other).nonzero()[:, 0].tolist()
+    changed = (recognised != recognised_by_other).nonzero()[:, 0].tolist()
     only_first, only_second = int((right & ~right_of_other).sum()), int((~right & right_of_other).sum())
     return Comparison(
         other=name,
@@ -59,8 +59,8 @@ def compare(
             ChangedUtterance(
                 id=ids[position],
                 spoken=LETTERS[labels[position]],
-                recognised=LETTERS[heard[position]],
-                recognised_by_other=LETTERS[heard_by_other[position]],
+                recognised=LETTERS[recognised[position]],
+                recognised_by_other=LETTERS[recognised_by_other[position]],
             )
             for position in changed
         ),

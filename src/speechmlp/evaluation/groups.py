@@ -1,4 +1,4 @@
-"""Groups of utterances that a classifier may serve differently: gender, duration, loudness.
+"""Groups of utterances on which accuracy may differ: gender, duration, loudness.
 
 Dimension key: `N` utterances, `T` samples.
 """
@@ -24,7 +24,7 @@ def _named(value: float, ranges: Sequence[tuple[float, float, str]]) -> str:
 
 
 def find_groups(utterances: Sequence[Utterance], lengths: Tensor, power: Tensor) -> Mapping[str, Sequence[str | None]]:
-    """Returns kind -> each utterance's group.
+    """Returns the group of each utterance, by kind.
 
     Args:
         utterances: N lines of a manifest, which may say the gender.

@@ -1,4 +1,4 @@
-"""Mistakes to look at and listen to, and pictures of what decides, for the evaluation's page.
+"""Mistakes with picture and sound, and pictures of saliency, for the evaluation's page.
 
 Dimension key: `F` frames, `C` mel bands, `T` samples.
 """
@@ -23,14 +23,14 @@ from speechmlp.models.features import LogMel
 
 @dataclass(frozen=True)
 class Example:
-    """A mistake to look at and listen to.
+    """A mistake with what the page shows of it.
 
     Attributes:
         mistake: what was said and recognised.
         waveform: float32 [T] at 16 kHz.
         log_mel: [F, C], natural logarithms.
-        ends: where the front end finds the letter's start and end, in seconds, one pair a reading.
-        saliency: [F, C], what speaks for the recognised letter, in nats; None for models that see no mel bands.
+        ends: where the front end finds the letter's start and end, in seconds, one pair for each reading.
+        saliency: [F, C], what speaks for the recognised letter, in nats; None for models without mel bands.
     """
 
     mistake: Mistake
@@ -41,10 +41,10 @@ class Example:
 
 
 def find_examples(model: SpeechClassifier, waveforms: Tensor, mistakes: Sequence[Mistake]) -> list[Example]:
-    """Returns mistakes with what the model hears.
+    """Returns mistakes with waveform, spectrogram and saliency.
 
     Args:
-        model: on the waveforms' device.
+        model: on the device of the waveforms.
         waveforms: float32 [M, T] of the mistakes.
         mistakes: M of them.
     """
@@ -70,7 +70,7 @@ def find_examples(model: SpeechClassifier, waveforms: Tensor, mistakes: Sequence
 
 
 def _draw_saliency(axes: Any, saliency: Tensor, extent: tuple[float, float, float, float] | None = None) -> None:
-    """Draws cells [F, C]: red for the letter, blue against it, black for nothing."""
+    """Draws cells [F, C]: red for the letter, blue against it, black for neither."""
     strongest = float(saliency.abs().quantile(0.995)) or 1.0
     settings = {"cmap": "berlin", "vmin": -strongest, "vmax": strongest, "extent": extent}
     axes.imshow(saliency.T.numpy(), origin="lower", aspect="auto", **settings)

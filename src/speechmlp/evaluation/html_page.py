@@ -29,7 +29,7 @@ class Picture:
 
     Attributes:
         source: a data URL.
-        description: for who cannot see it.
+        description: alternative text.
         kind: chart, which is inverted on dark screens, or spectrogram, which is not.
     """
 

@@ -1,4 +1,4 @@
-"""The evaluation as one self-contained page: what `templates/report.html.j2` shows.
+"""Evaluation report as one self-contained page: the values that `templates/report.html.j2` shows.
 
 Dimension key: `F` frames, `C` mel bands.
 """
@@ -192,7 +192,7 @@ def render_report(
     """Returns the page.
 
     Args:
-        evaluation: everything that is said in figures.
+        evaluation: all figures.
         history: the run's epochs.
         examples: mistakes to show, the most certain first.
         pictures: label -> mean saliency [F, C]; may be empty.

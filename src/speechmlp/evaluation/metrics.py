@@ -25,9 +25,9 @@ from speechmlp.evaluation.results import (
 from speechmlp.labels import E_SET, LETTERS, NUM_LETTERS, label_of
 
 NUM_BINS = 15
-"""Of the calibration error, the habit since Guo et al. (2017)."""
+"""Of the calibration error, as usual since Guo et al. (2017)."""
 DECLINED = 0.05
-"""Share of letters that a model declines so as to be rid of what is none."""
+"""Fraction of letters that the fitted threshold rejects."""
 COVERAGES = (1.0, 0.99, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 
 
@@ -39,7 +39,7 @@ def _macro_recall(bootstrap: SpeakerBootstrap, labels: Tensor, right: Tensor) ->
     spoken = F.one_hot(labels, NUM_LETTERS)
 
     def mean(sums: Tensor) -> Tensor:
-        return (sums[:, :NUM_LETTERS] / sums[:, NUM_LETTERS:]).nanmean(1)  # 0 / 0 where a letter was not drawn
+        return (sums[:, :NUM_LETTERS] / sums[:, NUM_LETTERS:]).nanmean(1)  # 0 / 0 if a letter was not drawn
 
     return bootstrap.estimate(torch.cat([spoken * right[:, None], spoken], 1), mean)
 
@@ -60,7 +60,7 @@ def _letters(bootstrap: SpeakerBootstrap, labels: Tensor, recognised: Tensor) ->
 
 
 def reliability_bins(probability: Tensor, right: Tensor) -> tuple[ReliabilityBin, ...]:
-    """Returns how often the most probable letter is right, by its probability.
+    """Returns the accuracy by the probability of the most probable letter.
 
     Args:
         probability: [N] of the most probable letter.
@@ -99,7 +99,7 @@ def _calibration_error(bootstrap: SpeakerBootstrap, probability: Tensor, right: 
 
 
 def coverage_curve(probability: Tensor, right: Tensor) -> tuple[CoveragePoint, ...]:
-    """Returns what remains when the least probable letters are declined, for shares of letters that are answered."""
+    """Returns the accuracy of the most certain letters, for fractions of letters that are answered."""
     order = probability.argsort(descending=True, stable=True)
     sorted_right, count = right[order].double().cumsum(0), len(right)
     kept = [max(1, round(share * count)) for share in COVERAGES]
@@ -142,9 +142,9 @@ def score(
         logits: float32 [N, 26].
         labels: int64 [N].
         speakers: N names.
-        temperature: divides the logits for everything that looks at probabilities.
-        groups: kind -> name of each utterance's group, N, None where it has none; speakers are added.
-        ranked: whether logits mean more than which letter is first.
+        temperature: divides the logits wherever probabilities are used.
+        groups: kind -> name of each utterance's group, N, None if it has none; speakers are added.
+        ranked: whether logits give probabilities, and not only the recognised letter.
     """
     logits, labels = logits.cpu().double() / temperature, labels.cpu()
     recognised = logits.argmax(1)
@@ -181,7 +181,7 @@ def score(
 def find_mistakes(
     logits: Tensor, labels: Tensor, speakers: Sequence[str], ids: Sequence[str], temperature: float
 ) -> list[tuple[int, Mistake]]:
-    """Returns the position and description of every utterance taken for another letter, the most certain first.
+    """Returns the index and description of every utterance recognised as another letter, the most certain first.
 
     Args:
         logits: float32 [N, 26].
@@ -212,10 +212,10 @@ def find_mistakes(
 
 
 def fit_reject_below(logits: Tensor) -> float:
-    """Returns the probability under which `DECLINED` of the letters lie.
+    """Returns the threshold on the probability of the most probable letter under which `DECLINED` of the letters are.
 
     Args:
-        logits: float32 [N, 26] on utterances that were not learnt, at the temperature in use.
+        logits: float32 [N, 26] on utterances not trained on, divided by the temperature.
     """
     return logits.double().softmax(1).amax(1).quantile(DECLINED).item()
 
@@ -223,19 +223,20 @@ def fit_reject_below(logits: Tensor) -> float:
 def score_rejection(
     letters: Tensor, others: Tensor, kinds: Sequence[str], reject_below: float, temperature: float
 ) -> Rejection:
-    """Returns how well a threshold on the most probable letter tells letters from everything else.
+    """Scores how well a threshold on the probability of the most probable letter separates letters from non-letters.
 
     Args:
         letters: logits [N, 26] of letters.
-        others: logits [M, 26] of what is none.
+        others: logits [M, 26] of non-letters.
         kinds: M names.
-        reject_below: probability under which nothing is named.
+        reject_below: probability under which a recording is rejected.
         temperature: divides the logits.
     """
     of_letters, of_others = ((logits.cpu().double() / temperature).softmax(1).amax(1) for logits in (letters, others))
     where = {kind: torch.tensor([name == kind for name in kinds]) for kind in sorted(set(kinds))}
     at_declined = of_letters.quantile(DECLINED)
-    # The chance that a letter is surer than something else: the area under the ROC curve (Mann & Whitney, 1947).
+    # The chance that a letter has a higher probability than a non-letter is the area under the ROC curve (Mann &
+    # Whitney, 1947).
     ranks = torch.searchsorted(of_others.sort().values, of_letters)
     return Rejection(
         reject_below=reject_below,
@@ -253,12 +254,12 @@ def score_rejection(
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Returns the temperature, 0.05 to 20, that makes probabilities fit best (Guo et al., 2017).
+    """Returns the temperature, 0.05 to 20, with the lowest cross-entropy (Guo et al., 2017).
 
-    The loss has one minimum over the logarithm of the temperature; golden-section search finds it.
+    The loss has one minimum over the logarithm of the temperature, which golden-section search finds.
 
     Args:
-        logits: float32 [N, 26] on utterances that were not learnt.
+        logits: float32 [N, 26] on utterances not trained on.
         labels: int64 [N].
     """
     logits, labels = logits.double(), labels.to(logits.device)

@@ -1,4 +1,4 @@
-"""matplotlib, where it is installed (extra `pictures`)."""
+"""matplotlib, if it is installed (extra `pictures`)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What evaluation finds, as values that become JSON; `docs/evaluation.schema.json` is made from these classes."""
+"""Results of an evaluation, as values that become JSON; `docs/evaluation.schema.json` is generated from them."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,14 +19,14 @@ class Estimate(Result):
 
 
 class LetterScores(Result):
-    """How one letter fares."""
+    """Scores of one letter."""
 
     letter: str
     spoken: int = Field(description="utterances of it")
-    recognised: int = Field(description="utterances taken for it")
-    right: int = Field(description="utterances of it that were taken for it")
-    recall: Estimate | None = Field(description="right / spoken; null where it was never spoken")
-    precision: Estimate | None = Field(description="right / recognised; null where it was never recognised")
+    recognised: int = Field(description="utterances recognised as it")
+    right: int = Field(description="utterances of it recognised as it")
+    recall: Estimate | None = Field(description="right / spoken; null if it was never spoken")
+    precision: Estimate | None = Field(description="right / recognised; null if it was never recognised")
 
 
 class ReliabilityBin(Result):
@@ -35,14 +35,16 @@ class ReliabilityBin(Result):
     low: float
     high: float
     count: int
-    probability: float | None = Field(description="mean probability of the most probable letter; null without any")
+    probability: float | None = Field(
+        description="mean probability of the most probable letter; null if there are none"
+    )
     accuracy: float | None
 
 
 class CoveragePoint(Result):
-    """What remains when the least certain letters are declined."""
+    """Accuracy if the least certain letters are rejected."""
 
-    coverage: float = Field(description="share of letters that are answered")
+    coverage: float = Field(description="fraction of letters that are answered")
     accuracy: float = Field(description="of those")
     reject_below: float = Field(description="smallest probability that is answered")
 
@@ -57,12 +59,12 @@ class Group(Result):
 
 
 class Scores(Result):
-    """What a classifier achieves on a set of utterances. Null: the classifier gives letters only, or there are none."""
+    """Scores of a classifier on a set of utterances. Null: the classifier gives letters only, or there are none."""
 
     num_utterances: int
     num_speakers: int
-    accuracy: Estimate = Field(description="share whose most probable letter is the spoken one")
-    top3: Estimate | None = Field(description="share whose three most probable letters hold the spoken one")
+    accuracy: Estimate = Field(description="fraction whose most probable letter is the spoken one")
+    top3: Estimate | None = Field(description="fraction whose three most probable letters include the spoken one")
     macro_recall: Estimate = Field(description="mean of the letters' recalls")
     e_set: Estimate | None = Field(description="accuracy over B C D E G P T V Z")
     m_n: Estimate | None = Field(description="accuracy over M and N")
@@ -86,13 +88,13 @@ class Scores(Result):
         return sorted(pairs, key=lambda pair: -pair[2])[:most]
 
     def gap(self, kind: str) -> tuple[Group, Group] | None:
-        """Returns the worst and the best group of a kind; None where there are not two."""
+        """Returns the worst and the best group of a kind; None if there are not two."""
         groups = sorted((group for group in self.groups if group.kind == kind), key=lambda g: g.accuracy.value)
         return (groups[0], groups[-1]) if len(groups) > 1 else None
 
 
 class ChangedUtterance(Result):
-    """An utterance that two classifiers take for different letters."""
+    """An utterance that two classifiers recognise as different letters."""
 
     id: str
     spoken: str
@@ -101,7 +103,7 @@ class ChangedUtterance(Result):
 
 
 class Comparison(Result):
-    """How the classifier differs from another one on the same utterances."""
+    """Comparison with another classifier on the same utterances."""
 
     other: str = Field(description="checkpoint of the other")
     difference: Estimate = Field(description="accuracy minus the other's, paired")
@@ -112,7 +114,7 @@ class Comparison(Result):
 
 
 class Mistake(Result):
-    """An utterance taken for another letter."""
+    """An utterance recognised as another letter."""
 
     id: str
     speaker: str
@@ -132,26 +134,28 @@ class Robustness(Result):
 
 
 class RejectedKind(Result):
-    """A kind of recording that holds no letter."""
+    """A kind of non-letter."""
 
     name: str
     count: int
-    declined: float = Field(description="share that is declined at reject_below")
+    declined: float = Field(description="fraction that is rejected at reject_below")
 
 
 class Rejection(Result):
-    """What becomes of recordings that hold no letter."""
+    """Scores of rejection: how well letters are separated from recordings without a letter."""
 
-    reject_below: float = Field(description="probability of the most probable letter under which none is named")
-    letters_declined: float = Field(description="share of letters that are declined at it")
-    others_declined: float = Field(description="share of recordings without a letter that are declined at it")
-    others_declined_at_5_percent: float = Field(description="the same where exactly 5 % of these letters are declined")
-    roc_area: float = Field(description="chance that a letter is surer than a recording without one")
+    reject_below: float = Field(
+        description="probability of the most probable letter under which a recording is rejected"
+    )
+    letters_declined: float = Field(description="fraction of letters that are rejected at it")
+    others_declined: float = Field(description="fraction of recordings without a letter that are rejected at it")
+    others_declined_at_5_percent: float = Field(description="the same if exactly 5 % of these letters are rejected")
+    roc_area: float = Field(description="chance that a letter has a higher probability than a recording without one")
     kinds: tuple[RejectedKind, ...]
 
 
 class Evaluation(Result):
-    """The scores with what was evaluated."""
+    """Everything that an evaluation found."""
 
     checkpoint: str
     manifest: str
@@ -163,4 +167,4 @@ class Evaluation(Result):
     mistakes: tuple[Mistake, ...] = Field(description="the most certain first")
     robustness: tuple[Robustness, ...] = ()
     comparison: Comparison | None = None
-    rejection: Rejection | None = Field(None, description="null where no recordings without a letter were given")
+    rejection: Rejection | None = Field(None, description="null if no recordings without a letter were given")

@@ -61,7 +61,7 @@ def evaluate(
     outside: bool = False,
     device: str = "auto",
     report: str | Path | None = None,
-    tell: Callable[[str], None] = _ignore,
+    log: Callable[[str], None] = _ignore,
     warn: Callable[[str], None] = _ignore,
 ) -> Evaluation:
     """Evaluates a trained classifier on the utterances of a manifest.
@@ -81,7 +81,7 @@ def evaluate(
         outside: whether recordings may lie outside of the manifest's folder.
         device: auto, cpu, cuda or cuda:N.
         report: folder that gets the page and `evaluation.json`; replaced if it holds an earlier report.
-        tell: called with lines that say what is evaluated, before the work.
+        log: called with lines that say what is evaluated, before the work.
         warn: called with a line for each recording that is left out.
 
     Returns:
@@ -109,9 +109,9 @@ def evaluate(
     utterances = SpokenLetters(packed, split)
 
     newest = " (the newest run)" if checkpoint is None else ""
-    tell(f"Checkpoint: {path}{newest}, epoch {_epoch_of(trained)}")
+    log(f"Checkpoint: {path}{newest}, epoch {_epoch_of(trained)}")
     for line in _describe(packed, split, config, condition):
-        tell(line)
+        log(line)
     for problem in packed.skipped:
         warn(f"left out: {problem}")
 
@@ -220,7 +220,7 @@ def _reject(
     condition: str,
     device: torch.device,
 ) -> Rejection:
-    """Returns what becomes of recordings without a letter, compared with letters whose logits are [N, 26]."""
+    """Scores the rejection of recordings without a letter, compared with letters whose logits are [N, 26]."""
     parts, kinds = load_negatives(config.corpus, [str(manifest) for manifest in negatives], split)
     others = torch.cat([predict(trained.model, part.heard(condition, device))[0] for part in parts])
     return score_rejection(logits, others, kinds, trained.reject_below, trained.temperature)

@@ -1,4 +1,4 @@
-"""What decides: integrated gradients over time and frequency (Sundararajan, Taly & Yan, 2017).
+"""Saliency: integrated gradients over time and frequency (Sundararajan, Taly & Yan, 2017).
 
 Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands.
 """
@@ -11,14 +11,14 @@ from torch import Tensor
 from speechmlp.models.classifier import SpeechClassifier
 
 STEPS = 32
-"""Points on the way from silence; the sums then miss the logits' difference by about a hundredth of it."""
+"""Points on the path from silence; the sums then differ from the logits' difference by about a hundredth of it."""
 
 
 def _readable(model: SpeechClassifier, waveforms: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
     """Returns log-mel energies [B, F, C], and the rest of the model: from such energies to log-probabilities [B, 26].
 
-    Where the letter is found, and the mean and deviation that it is normalised with, stay as they are for the
-    waveforms: normalisation would otherwise undo the way from silence. None for models that see no mel bands.
+    The letter's ends, and the mean and deviation that it is normalised with, are fixed to those of the waveforms:
+    normalisation would otherwise undo the path from silence. None for models without mel bands.
     """
     front_end = model.front_end
     if front_end.spectrum is None:
@@ -33,19 +33,19 @@ def _readable(model: SpeechClassifier, waveforms: Tensor) -> tuple[Tensor, Calla
 
 
 def integrated_gradients(model: SpeechClassifier, waveforms: Tensor, letters: Tensor) -> Tensor | None:
-    """Returns how much each cell of the spectrogram speaks for a letter, in nats: [B, F, C].
+    """Returns how much each cell of the spectrogram contributes to a letter, in nats: [B, F, C].
 
-    Gradients of the letter's log-probability are averaged on the straight way from silence, which is each utterance's
-    quietest cell everywhere, to the utterance, and multiplied by the way. The cells' sum is about the difference of the
+    Gradients of the letter's log-probability are averaged on the straight path from silence (each utterance's quietest
+    cell everywhere) to the utterance, and multiplied by the difference. The cells' sum is about the difference of the
     log-probability between both ends.
 
     Args:
         model: in evaluation mode, on the waveforms' device.
         waveforms: float32 [B, T].
-        letters: int64 [B], the letter each one is asked about.
+        letters: int64 [B], the letter for each one.
 
     Returns:
-        None for models that see no mel bands.
+        The contributions; None for models without mel bands.
     """
     with torch.no_grad():
         found = _readable(model, waveforms)
@@ -64,15 +64,14 @@ def integrated_gradients(model: SpeechClassifier, waveforms: Tensor, letters: Te
 
 
 def mean_pictures(model: SpeechClassifier, waveforms: Tensor, labels: Tensor, columns: int = 40) -> dict[int, Tensor]:
-    """Returns label -> the mean of what speaks for it over utterances of it, [columns, C].
+    """Returns the mean saliency of each label over its utterances, [columns, C].
 
-    The time axis is that of the letter with a tenth of it before and after, where the front end finds its ends, and the
-    whole second otherwise. Empty for models that see no mel bands, and
-    of no utterances.
+    The time axis is the letter with a tenth of its length before and after if the front end finds its ends, and the
+    whole second otherwise. Empty for models without mel bands, and for no utterances.
 
     Args:
         model: in evaluation mode, on the waveforms' device.
-        waveforms: float32 [B, T] that are recognised.
+        waveforms: float32 [B, T] of recognised letters.
         labels: int64 [B].
         columns: of the pictures.
     """

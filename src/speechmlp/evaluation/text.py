@@ -8,9 +8,9 @@ from speechmlp.evaluation.results import Comparison, Estimate, Evaluation, Rejec
 from speechmlp.labels import E_SET
 
 
-def percent(share: float) -> str:
-    """Returns a share as in `94.43%`."""
-    return f"{100 * share:.2f}%"
+def percent(fraction: float) -> str:
+    """Returns a fraction as in `94.43%`."""
+    return f"{100 * fraction:.2f}%"
 
 
 def interval(estimate: Estimate) -> str:
@@ -93,14 +93,15 @@ def format_scores(scores: Scores) -> str:
 
 
 def format_rejection(rejection: Rejection) -> str:
-    """Returns what becomes of recordings without a letter as lines of text."""
+    """Returns the scores of rejection as lines of text."""
     kinds = ", ".join(f"{kind.name} {percent(kind.declined)} of {kind.count}" for kind in rejection.kinds)
     return "\n".join(
         [
-            f"Declined under a probability of {rejection.reject_below:.3f}: "
-            f"{percent(rejection.letters_declined)} of the letters, {percent(rejection.others_declined)} of the rest",
+            f"Rejected below a probability of {rejection.reject_below:.3f}: "
+            f"{percent(rejection.letters_declined)} of the letters, "
+            f"{percent(rejection.others_declined)} of the non-letters",
             f"  {kinds}",
-            f"  where 5% of the letters are declined: {percent(rejection.others_declined_at_5_percent)}; "
+            f"  if 5% of the letters are rejected: {percent(rejection.others_declined_at_5_percent)}; "
             f"area under the ROC curve: {rejection.roc_area:.4f}",
         ]
     )
@@ -112,15 +113,15 @@ def format_comparison(comparison: Comparison) -> str:
     points, low, high = (f"{100 * value:+.2f}" for value in (difference.value, difference.low, difference.high))
     return "\n".join(
         [
-            f"Against {comparison.other}: {points} points (95% interval {low} to {high})",
-            f"  right here only: {comparison.only_first}, right there only: {comparison.only_second}, "
+            f"Compared with {comparison.other}: {points} points (95% interval {low} to {high})",
+            f"  only this one right: {comparison.only_first}, only the other: {comparison.only_second}, "
             f"exact McNemar test: p = {comparison.p_value:.4f}; {len(comparison.changed)} letters changed",
         ]
     )
 
 
 def format_robustness(robustness: Sequence[Robustness]) -> str:
-    """Returns accuracies over levels as lines of text, one a kind of condition."""
+    """Returns accuracies over levels as lines of text, one line for each kind of condition."""
     lines = ["Listening conditions:"]
     for kind in dict.fromkeys(point.kind for point in robustness):
         points = [point for point in robustness if point.kind == kind]

@@ -1,6 +1,6 @@
-"""The aligned front end: a letter's frames brought to fixed places, whatever its position, length and loudness.
+"""The aligned front end: a letter's frames at fixed positions, whatever its start, length and loudness.
 
-An MLP has no tolerance for shift of its own. Here the letter's ends are found, its frames are resampled to a fixed
+An MLP by itself does not tolerate shifts. Here the letter's ends are found, its frames are resampled to a fixed
 number ("warped"), and the onset and the end are added once more at full resolution, because B/D/E/P/T/V and M/N are
 decided within 50 - 80 ms there (non-uniform time resolution after Karnjanadecha & Zahorian, 1999).
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from speechmlp.audio_format import NUM_SAMPLES
 from speechmlp.config.schema import AlignedConfig
 from speechmlp.models.augmentation import Augment, Ends, recorded_parts, uniform
-from speechmlp.models.endpoints import MIN_FRAMES, EnergyEndpoints, LearntEndpoints
+from speechmlp.models.endpoints import MIN_FRAMES, EndpointNetwork, EnergyEndpoints
 from speechmlp.models.features import FrontEnd
 from speechmlp.models.spectrum import MelSpectrum
 
@@ -27,7 +27,7 @@ class Aligned(FrontEnd):
     """Added to the deviation that features are divided by: flat noise is not blown up to speech."""
 
     LEARN_EVERY = 4
-    """The endpoint network learns from every fourth utterance of a batch: it needs fewer, at the cost of a block."""
+    """The endpoint network is trained on every fourth utterance of a batch: it needs fewer, and each costs time."""
 
     spectrum: MelSpectrum
     emphasis: Tensor
@@ -39,7 +39,7 @@ class Aligned(FrontEnd):
     def __init__(self, config: AlignedConfig) -> None:
         super().__init__()
         self.spectrum = MelSpectrum(config, padding="constant", mean_power=True)
-        # Speech falls towards high bands: what decides consonants there would be lost under the floor.
+        # Speech has less energy in high bands: what tells consonants apart there would be lost under the floor.
         rise = config.emphasis * torch.linspace(-0.5, 0.5, config.n_mels)  # dB
         self.register_buffer("emphasis", 10 ** (rise / 10), persistent=False)  # [C]
         self.floor = 10 ** (-config.dynamic_range / 10)
@@ -50,10 +50,10 @@ class Aligned(FrontEnd):
         self.learnt = None
         if config.endpoints in ("learnt", "both"):
             sizes = (config.endpoint_width, config.endpoint_blocks)
-            self.learnt = LearntEndpoints(self.spectrum.num_frames, config.n_mels, *sizes)
+            self.learnt = EndpointNetwork(self.spectrum.num_frames, config.n_mels, *sizes)
         warped, onset, offset = self.tokens
         self.register_buffer("warp", (torch.arange(warped) + 0.5) / warped, persistent=False)
-        # A token lies at start + share x length + shift, in frames, and hears apart x length of them, or one.
+        # A token is at start + share x length + shift, in frames, and averages apart x length frames, or one.
         share = torch.cat([self.warp, torch.zeros(onset), torch.ones(offset)])
         shift = torch.cat(
             [
@@ -74,7 +74,7 @@ class Aligned(FrontEnd):
 
     def find(self, waveforms: Tensor) -> tuple[Tensor, list[Ends]]:
         """Returns log-mel energies [B, F, C] of waveforms [B, T], and start and end [B] in frames by each way."""
-        # Means of means, and levels below the loudest cell, so that a runtime that adds one by one rounds little.
+        # Means of means, and levels relative to the loudest cell: a runtime that adds one by one then rounds little.
         offset = waveforms.reshape(-1, 125, NUM_SAMPLES // 125).mean(2).mean(1, keepdim=True)
         log_mel = self.log_mel(self.spectrum(waveforms - offset))
         log_mel = log_mel - log_mel.amax((1, 2), keepdim=True)
@@ -82,7 +82,7 @@ class Aligned(FrontEnd):
 
     def read(self, found: Tensor, ends: list[Ends], reference: Tensor | None = None) -> Tensor:
         """Returns readings [R, B, C, K] of log-mel energies [B, F, C] between R starts and ends, each [B]."""
-        # As one batch: of a single letter most time goes into starting operations.
+        # As one batch: for a single letter most of the time is spent starting operations.
         starts, stops = (torch.cat(each) for each in zip(*ends, strict=True))
         log_mel = found.repeat(len(ends), 1, 1)
         basis = None if reference is None else reference.repeat(len(ends), 1, 1)
@@ -91,8 +91,9 @@ class Aligned(FrontEnd):
     def training_features(self, waveforms: Tensor, ends: Ends | None, augment: Augment) -> tuple[Tensor, Tensor]:
         """Returns one augmented reading [B, C, K] of training waveforms, and the loss of the endpoint network.
 
-        The letter's true ends are those of the recording, which holds where recordings are cut tightly. Each utterance
-        is read from them or from the energy's, by chance, so that the classifier learns the errors of both.
+        The letter's true ends are taken to be those of the recording, which is right if recordings are cut tightly.
+        Each utterance is read from these or from the energy's, at random, so that the classifier is trained on the
+        errors of both.
         """
         start, end = recorded_parts(waveforms) if ends is None else ends
         start, end = start / self.spectrum.hop_length, end / self.spectrum.hop_length
@@ -126,7 +127,7 @@ class Aligned(FrontEnd):
             start: [B], in frames.
             end: [B], in frames, not included.
             augment: bends the time axis of the warped tokens.
-            reference: [B, F, C], whose letters give mean and deviation instead.
+            reference: [B, F, C], from whose letters mean and deviation are computed instead.
         """
         length = (end - start)[:, None]
         share = self.share[None]

@@ -1,8 +1,8 @@
 """Augmentation: batched layers on the device, active in training only, each switched on by its setting.
 
-Speed, place, clipping, gain and companding act on waveforms; everything that can be said in powers (vocal tract,
+Speed, position, clipping, gain and companding act on waveforms. Everything that can be computed on powers (vocal tract,
 reverberation, noise, babble, channel, telephone band) acts on mel energies after one Fourier transform, which is
-cheaper.
+faster.
 
 Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands, `K` tokens.
 """
@@ -22,7 +22,7 @@ Ends = tuple[Tensor, Tensor]
 
 
 def uniform(*shape: int, low: float, high: float, like: Tensor) -> Tensor:
-    """Returns numbers drawn evenly from low to high, on the device of `like`."""
+    """Returns numbers drawn uniformly from low to high, on the device of `like`."""
     return low + (high - low) * torch.rand(shape, device=like.device)
 
 
@@ -32,10 +32,10 @@ def chance(*shape: int, share: float, like: Tensor) -> Tensor:
 
 
 def some_rows(count: int, share: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns different rows out of `count`, drawn evenly, and whether each counts, on the device of `like`.
+    """Returns distinct random rows out of `count`, and whether each counts, on the device of `like`.
 
-    `share` of all count on average: the last row does by chance. How many rows there are is not drawn, so that a CUDA
-    graph can repeat what is done with them.
+    On average a fraction `share` of all rows counts: the last one does at random. The number of rows is not drawn, so
+    that a CUDA graph can repeat the operations on them.
     """
     number = share * count
     rows = torch.randperm(count, device=like.device)[: math.ceil(number)]
@@ -55,16 +55,16 @@ def recorded_parts(waveforms: Tensor) -> Ends:
 
 
 class Augment(nn.Module):
-    """The augmentations of a configuration; draws from torch's generator, so the seed decides.
+    """The augmentations of a configuration; draws from torch's generator, so the seed determines them.
 
     They come in two stages: `waveforms` changes waveforms, then `mel` changes their mel energies. `mask`, `endpoints`
     and `time_warp` change what front ends make of those.
     """
 
     STRETCHES = 65
-    """Vocal tracts to choose from: the bands of a new one for every utterance take longer to compute than to use."""
+    """Vocal tracts to choose from: new bands for every utterance would take longer to compute than to use."""
     ROOMS = 33
-    """Reverberation times to choose from, 0.1 to 0.6 s, for the same reason."""
+    """Reverberation times to choose from, 0.1 to 0.6 s; few, for the same reason."""
 
     def __init__(self, config: AugmentConfig) -> None:
         super().__init__()
@@ -88,8 +88,8 @@ class Augment(nn.Module):
         place = samples / 2 + config.shift * room * uniform(count, low=-1, high=1, like=waveforms)
         if not config.shift:
             place = middle
-        # Linear interpolation between neighbours; a place before or after the second has zeros around it. One line of
-        # samples, because places in it may be 32-bit numbers, and `gather` wants 64-bit ones and takes twice as long.
+        # Linear interpolation between neighbours, with zeros before and after the second. All samples are one row,
+        # because its indices may be 32-bit numbers; `gather` needs 64-bit ones and takes twice as long.
         time = torch.arange(samples, device=waveforms.device)
         source = ((time - place[:, None]) * speed[:, None] + (middle + 1)[:, None]).clamp_(0, samples + 1)
         before = source.to(torch.int32)
@@ -183,9 +183,9 @@ class Augment(nn.Module):
 
     @staticmethod
     def _babble(energy: Tensor) -> Tensor:
-        """Returns for each utterance 4, 8, 16 or 32 others at places of their own, with a mean power of one.
+        """Returns for each utterance the sum of 4, 8, 16 or 32 others, each moved in time, with a mean power of one.
 
-        A few others are a neighbour, many a canteen. Each doubling adds to every sum that of another utterance, moved.
+        A few others sound like a neighbour, many like a canteen. Each doubling adds the moved sum of another utterance.
         """
         count, frames, _ = energy.shape
         time = torch.arange(frames, device=energy.device)
@@ -205,7 +205,7 @@ class Augment(nn.Module):
 
     @staticmethod
     def _drawn(count: int, share: float, snr: tuple[float, float], like: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns which rows a noise is added to, and its power beside that of speech there, [rows, 1, 1]."""
+        """Returns which rows a noise is added to, and its power relative to that of speech there, [rows, 1, 1]."""
         rows, counts = some_rows(count, share, like)
         return rows, counts[:, None, None] * decibels(-uniform(len(rows), 1, 1, low=snr[0], high=snr[1], like=like))
 
@@ -244,7 +244,7 @@ class Augment(nn.Module):
         return start + move[0], end + move[1]
 
     def time_warp(self, places: Tensor, count: int) -> Tensor:
-        """Returns places 0 to 1 [K] bent monotonically and differently for each utterance: [B, K]."""
+        """Returns relative positions 0 to 1 [K], warped monotonically and differently for each utterance: [B, K]."""
         limit = self.config.time_warp
         bends = uniform(count, 2, low=-limit, high=limit, like=places)
         first = bends[:, :1] * torch.sin(math.pi * places) / math.pi

@@ -1,8 +1,7 @@
 """Dense layers that share their weights over frames: mixing and gating, no convolution, recurrence or attention.
 
-Frames lie one after the other, each with every utterance: rows [F x B, W]. A dense layer across channels is then one
-product of the rows with its weights, and one across frames a product of its weights with [F, B x W], with nothing to
-transpose on the way.
+Data is laid out frame by frame, each with all utterances: rows [F x B, W]. A dense layer across channels is then one
+matrix product, and so is one across frames, with [F, B x W]; nothing has to be transposed.
 
 Dimension key: `B` batch, `F` frames (tokens), `W` width.
 """
@@ -25,10 +24,10 @@ def across_frames(frames: int, layers: Iterable[nn.Module], rows: Tensor) -> Ten
 class SharedDropout(nn.Module):
     """Dropout with one mask for all frames of an utterance: rows [F x B, W] -> rows [F x B, W].
 
-    A fresh mask for every cell is a noticeable part of a training step on a CPU.
+    A mask for every cell would take a noticeable part of a training step on a CPU.
 
     Args:
-        p: share of channels that are zeroed.
+        p: fraction of channels that are zeroed.
         frames: F.
     """
 
@@ -53,7 +52,7 @@ class MixerBlock(nn.Module):
         width: W.
         token_hidden: hidden width of the MLP across frames.
         channel_hidden: hidden width of the MLP across channels.
-        dropout: share of hidden channels that are zeroed in training.
+        dropout: fraction of hidden channels that are zeroed in training.
     """
 
     def __init__(self, frames: int, width: int, token_hidden: int, channel_hidden: int, dropout: float) -> None:
@@ -84,7 +83,7 @@ class GatedBlock(nn.Module):
         frames: F.
         width: W.
         channel_hidden: channels of each half.
-        dropout: share of gated channels that are zeroed in training.
+        dropout: fraction of gated channels that are zeroed in training.
     """
 
     def __init__(self, frames: int, width: int, channel_hidden: int, dropout: float) -> None:

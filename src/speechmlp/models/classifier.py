@@ -39,8 +39,8 @@ class Output(nn.Linear):
     """The last layer: [B, W] -> logits [B, 26].
 
     It starts small, so that the first loss is near ln 26. With a gate it has one output more, whose sigmoid scales the
-    logits: near one where there is a letter, near zero, and so all letters equally probable, where there is none. Which
-    letter comes first is not changed by it.
+    logits: near one if there is a letter, and near zero, which makes all letters equally probable, if there is none.
+    The ranking of the letters does not change.
 
     Args:
         inputs: W.
@@ -99,9 +99,9 @@ class MLP(nn.Module):
 class TokenMLP(nn.Module):
     """Dense layers whose weights are shared over frames: features [B, C, F] -> logits [B, 26].
 
-    Linear embedding of each frame plus a learnt vector for its place, mixer or gated blocks, layer norm, a few learnt
-    weighted means over frames, one output layer. It has no convolution, recurrence or attention: every weight is a
-    dense layer.
+    Linear embedding of each frame plus a trained vector for its position, mixer or gated blocks, layer norm, a few
+    trained weighted means over frames, one output layer. There is no convolution, recurrence or attention: every
+    weight belongs to a dense layer.
 
     Args:
         config: widths, number of blocks and dropout.
@@ -130,7 +130,7 @@ class TokenMLP(nn.Module):
         frames, width = self.position.shape
         embedded = self.embed(features.permute(2, 0, 1)) + self.position[:, None]  # [F, B, W]
         mixed = self.blocks(embedded.view(-1, width)).view(frames, -1, width)
-        # Normalised with its frames apart: ONNX Runtime would join the sum before and the norm to something slower.
+        # Normalised before the frames are joined: ONNX Runtime would fuse the sum and the norm to something slower.
         normal = self.norm(mixed).view(frames, -1)
         pooled = torch.addmm(self.pool.bias[:, None], self.pool.weight, normal).view(len(self.pool.bias), -1, width)
         return self.output(self.dropout(pooled.permute(1, 2, 0).flatten(1)))  # type: ignore[no-any-return]
@@ -139,7 +139,7 @@ class TokenMLP(nn.Module):
 class SpeechClassifier(nn.Module):
     """Spoken-letter classifier: waveforms float32 [B, 16000] at 16 kHz -> logits [B, 26].
 
-    In training the front end augments as configured; in use it does not.
+    In training mode it augments as configured; in evaluation mode it does not.
 
     Args:
         config: its `front_end`, `augment` and `model` sections are read.
@@ -185,12 +185,12 @@ class SpeechClassifier(nn.Module):
 
         Args:
             readings: [R, B, C, F].
-            reference: [R, B, C, F], whose utterances give mean and deviation for normalisation instead.
+            reference: [R, B, C, F], from which mean and deviation for normalisation are computed instead.
         """
         basis = None if reference is None else reference.flatten(0, 1)
         logits: Tensor = self.network(self.normalizer(readings.flatten(0, 1), basis))
         return logits if len(readings) == 1 else logits.log_softmax(1).view(len(readings), -1, NUM_LETTERS).mean(0)
 
     def num_parameters(self) -> int:
-        """Returns how many numbers are learnt."""
+        """Returns the number of trained parameters."""
         return sum(parameter.numel() for parameter in self.parameters())

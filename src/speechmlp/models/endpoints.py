@@ -1,4 +1,4 @@
-"""Where the letter starts and ends: by energy above the noise, or by a small dense network that learns it.
+"""Start and end of the letter: by energy above the noise, or by a small dense network.
 
 Dimension key: `B` batch, `F` frames, `C` mel bands. Times are in frames from the beginning.
 """
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from speechmlp.models.blocks import MixerBlock
 
 MIN_FRAMES = 4.0
-"""Shortest letter that is believed: 40 ms."""
+"""Shortest letter: 40 ms."""
 
 
 class EnergyEndpoints(nn.Module):
@@ -18,8 +18,8 @@ class EnergyEndpoints(nn.Module):
 
     The quietest frames are the noise; a frame's activity is its level above them, half the mean and half the maximum
     of four bands, so that a fricative counts as much as a vowel. The letter is the run of active frames around the
-    loudest place, gaps of up to 2 x `GAP` frames bridged (the closure of a stop, the middle of X and W). Nothing
-    active: the middle third.
+    loudest frame; gaps of up to 2 x `GAP` frames are bridged (the closure of a stop, the middle of X and W). If no
+    frame is active, it is the middle third.
 
     Args:
         frames: F.
@@ -70,12 +70,12 @@ class EnergyEndpoints(nn.Module):
         return start, end
 
 
-class LearntEndpoints(nn.Module):
+class EndpointNetwork(nn.Module):
     """Endpoints by a small MLP-Mixer: log-mel [B, F, C] -> start [B], end [B].
 
-    Two logits a frame, a softmax over frames for each of start and end, and the mean time near its peak. It learns
-    beside the classifier, from recordings whose true ends are known because they are cut tightly and moved by the
-    augmentation.
+    Two logits a frame, a softmax over frames for each of start and end, and the mean time near its peak. It is
+    trained together with the classifier, on recordings whose true ends are known because they are cut tightly and
+    moved by the augmentation.
 
     Args:
         frames: F.
@@ -87,7 +87,7 @@ class LearntEndpoints(nn.Module):
     NEAR = 4
     """Frames on each side of the peak that the mean is taken over."""
     SOFTNESS = 2.5
-    """Half the width, in frames, of the triangle around the true time that counts as right."""
+    """Half the width, in frames, of the triangle around the true time that counts as correct."""
 
     time: Tensor
 
@@ -101,7 +101,7 @@ class LearntEndpoints(nn.Module):
 
     def logits(self, log_mel: Tensor) -> Tensor:
         """Returns logits [B, F, 2] for the start and the end being at each frame."""
-        # Means of means, here and in the front end, because many a runtime adds one by one and rounds each time.
+        # Means of means, here and in the front end, because some runtimes add one by one and round each time.
         centred = log_mel - log_mel.mean(2, keepdim=True).mean(1, keepdim=True)
         scaled = centred / (centred.square().mean(2, keepdim=True).mean(1, keepdim=True).sqrt() + 0.3)
         frames, width = self.position.shape

@@ -18,8 +18,8 @@ from speechmlp.models.spectrum import MelSpectrum
 class FrontEnd(nn.Module, ABC):
     """From waveforms [B, T] to features [R, B, C, F]: the interface of all front ends.
 
-    `find` computes what the front end looks at and where the letter lies in it; `read` makes features of that. Most
-    front ends give one reading of an utterance; one that finds the letter in R ways gives R.
+    `find` computes what features are read from and where the letter is in it; `read` computes the features. Most front
+    ends give one reading of an utterance; one that finds the letter in R ways gives R.
 
     Attributes:
         shape: C and F of the features.
@@ -152,7 +152,7 @@ class MFCC(LogMel):
 
 
 class Normalizer(nn.Module):
-    """Features of zero mean and unit variance: [B, C, F] -> [B, C, F].
+    """Normalises features to zero mean and unit variance: [B, C, F] -> [B, C, F].
 
     `utterance`: over each utterance's frames, each channel's mean, and one deviation for all channels, so that the
     spectrum's shape in time stays. `corpus`: per channel, statistics of the training corpus, kept with the weights.
@@ -164,7 +164,7 @@ class Normalizer(nn.Module):
     """
 
     EPSILON = 1e-4
-    """Small beside any speech, large beside the rounding of silence."""
+    """Small compared with any speech, large compared with the rounding of silence."""
 
     mean: Tensor
     std: Tensor
@@ -181,14 +181,15 @@ class Normalizer(nn.Module):
 
         Args:
             features: [B, C, F].
-            reference: [B, C, F], whose utterances give mean and deviation instead.
+            reference: [B, C, F], from whose utterances mean and deviation are computed instead.
         """
         if self.kind == "none":
             return features
         if self.kind == "corpus":
             return (features - self.mean) / self.std
         basis = features if reference is None else reference
-        # Levels below the loudest: a mean of equal numbers is seldom that number, and silence has to become zeros.
+        # Relative to the loudest cell: a mean of equal numbers is seldom exactly that number, and silence should be
+        # zeros.
         peak = basis.amax(dim=(1, 2), keepdim=True)
         features, basis = features - peak, basis - peak
         mean = basis.mean(dim=2, keepdim=True)

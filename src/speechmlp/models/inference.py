@@ -1,4 +1,4 @@
-"""Predictions of a model for a corpus, batch by batch, and the device that computes them.
+"""Predictions of a model for a corpus, batch by batch, and the device for them.
 
 Dimension key: `N`, `M` utterances.
 """
@@ -23,21 +23,21 @@ def select_device(name: str) -> torch.device:
     """Returns the device of a configuration's `device` value.
 
     Raises:
-        UserError: CUDA is asked for and absent, or has no such device.
+        UserError: CUDA is requested and not available, or has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError(f"device: {name} is asked for, but no CUDA device can be used here; take cpu or auto")
+            raise UserError(f"device: {name} is requested, but no CUDA device can be used here; use cpu or auto")
         if device.index is not None and device.index >= torch.cuda.device_count():
             raise UserError(f"device: expected cuda:0 to cuda:{torch.cuda.device_count() - 1}, found {name}")
     return device
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Makes CUDA kernels give the same bits every time; the CPU does so by itself."""
+    """Makes CUDA kernels deterministic; those of the CPU always are."""
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
         torch.use_deterministic_algorithms(True)

@@ -1,10 +1,10 @@
-"""Which stretches of running speech are one whole letter: a small dense network that scores start and end together.
+"""Segment scores for running speech: a small dense network tells whether a segment is exactly one letter.
 
-Spelling is fluent: of AN4's letters four in five follow the one before without a pause, so that energy says little. The
-network sees a stretch at fixed places, as the aligned front end does, and what is around its ends, and gives the
-log-odds of its being a letter, no less and no more.
+Spelling is fluent: four in five of AN4's letters follow the one before without a pause, so energy says little. The
+network's input is a segment at fixed positions, as in the aligned front end, and the frames around its ends; its output
+is the log-odds that the segment is exactly one letter.
 
-Dimension key: `B` recordings, `T` samples, `F` frames (10 ms), `C` mel bands, `S` stretches, `K` tokens, `W` width.
+Dimension key: `B` recordings, `T` samples, `F` frames (10 ms), `C` mel bands, `S` segments, `K` tokens, `W` width.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 class SegmentScorer(nn.Module):
-    """Log-odds of stretches of recordings: waveforms [B, T] and starts and ends [S] -> [S].
+    """Log-odds of segments of recordings: waveforms [B, T] and starts and ends [S] -> [S].
 
     Args:
         width: of a frame's embedding.
@@ -34,11 +34,11 @@ class SegmentScorer(nn.Module):
     """
 
     WARPED = 20
-    """Tokens over the whole stretch."""
+    """Tokens over the whole segment."""
     AROUND = 10
     """Tokens 10 ms apart on each side of its start, and of its end."""
     MEAN_LOG_LENGTH = 3.3
-    """Natural logarithm of a usual letter's frames."""
+    """Natural logarithm of a typical letter's number of frames."""
 
     def __init__(self, width: int = 32, hidden: int = 192, dropout: float = 0.2) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class SegmentScorer(nn.Module):
 
         Args:
             features: [B, F, C].
-            which: int64 [S], the recording of each stretch.
+            which: int64 [S], the recording of each segment.
             start: int64 [S], in frames.
             end: int64 [S], not included; larger.
         """
@@ -77,9 +77,9 @@ class SegmentScorer(nn.Module):
         step = torch.arange(-self.AROUND, self.AROUND, device=features.device)
         places = [start[:, None] + length[:, None] * place, start[:, None] + step, end[:, None] + step]
         position = torch.cat(places, 1).clamp(0, frames - 1.001)  # [S, K]
-        # Embedded before it is interpolated, which is the same for a linear layer and costs less: stretches overlap.
+        # Embedded before interpolation, which is the same for a linear layer and faster, because segments overlap.
         embedded = self.embed(features).flatten(0, 1)  # [B F, W]
-        before = position.floor().long().clamp(max=frames - 2)  # float32 rounds the last place up after 5 minutes
+        before = position.floor().long().clamp(max=frames - 2)  # float32 rounds the last position up after 5 minutes
         row = (which * frames)[:, None] + before
         tokens = torch.lerp(embedded[row], embedded[row + 1], (position - before)[..., None])  # [S, K, W]
         tokens = tokens - tokens[:, : self.WARPED].mean(1, keepdim=True)
@@ -107,7 +107,7 @@ def load_scorer(path: str | Path = WEIGHTS) -> SegmentScorer:
         UserError: it cannot be read.
     """
     expected = "expected what scripts/train_segments.py writes"
-    content = read_tensors(Path(path), expected, "the package holds no model of spelling; install it again")
+    content = read_tensors(Path(path), expected, "the package contains no model for spelling; install it again")
     scorer = SegmentScorer()
     try:
         if content["format"] != FORMAT:

@@ -1,4 +1,4 @@
-"""Files of tensors that torch wrote, read without running anything that they contain."""
+"""Reads files of tensors that torch wrote, without running anything in them."""
 
 import zipfile
 from pathlib import Path
@@ -18,13 +18,13 @@ def read_tensors(path: Path, expected: str, missing: str) -> Any:
     Args:
         path: the file.
         expected: what it should be, for the message.
-        missing: what to say if there is no such file.
+        missing: the message if there is no such file.
 
     Raises:
         UserError: there is no such file, or it is something else, or damaged.
     """
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would wait
             raise FileNotFoundError if not path.exists() else OSError
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
@@ -34,5 +34,5 @@ def read_tensors(path: Path, expected: str, missing: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: {missing}") from error
-    except Exception as error:  # pickle, zip and torch errors of many types: all mean the same to the user
+    except Exception as error:  # pickle, zip and torch errors of many types: they all mean the same to the user
         raise UserError(f"{path}: cannot be read; {expected}") from error

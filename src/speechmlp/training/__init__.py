@@ -1,1 +1,1 @@
-"""Training: the loop, its step, losses and optimizers, and one run with its files."""
+"""Training: the loop, its step, losses and optimizers, and one run and its files."""

@@ -1,4 +1,4 @@
-"""The corpora of a run of training, from its configuration."""
+"""The corpora of a training run, opened from its configuration."""
 
 import sys
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from speechmlp.data.sampler import Sampler
 
 @dataclass(frozen=True)
 class Corpora:
-    """What a run learns from, and what it is validated on.
+    """The data that a run is trained and validated on.
 
     Attributes:
         packed: the main corpus.
-        training: the utterances to learn: the main corpus's, those mixed in, and the negatives.
-        corpus: the same, joined, on the device.
-        sampler: which of them an epoch learns.
+        training: the utterances to train on: the main corpus's, those mixed in, and the negatives.
+        corpus: the same, concatenated, on the device.
+        sampler: chooses the utterances of an epoch.
         valid: the validation split, on the device.
     """
 
@@ -34,7 +34,7 @@ class Corpora:
 
     @classmethod
     def open(cls, config: Config, device: torch.device) -> "Corpora":
-        """Opens what a configuration names; decodes what has not been decoded.
+        """Opens the corpora of a configuration; decodes them if that has not been done.
 
         Raises:
             UserError: a manifest or a recording cannot be read, or a split is empty.
@@ -52,8 +52,8 @@ class Corpora:
         sampler = Sampler(corpus.labels, [len(letters) for letters in training], weights, config.training.balance)
         return cls(packed, training, corpus, sampler, validation.to(device))
 
-    def tell(self, config: Config) -> None:
-        """Prints what there is to learn, and what a quick check finds in it."""
+    def print_summary(self, config: Config) -> None:
+        """Prints the size of the corpora and the findings of a quick check."""
         for finding in quick_check(self.packed) if config.corpus.audit else ():
             tqdm.write(f"audit: {finding.line()}", file=sys.stderr)
         for problem in self.packed.skipped:

@@ -1,4 +1,4 @@
-"""Learning from trained models: their probabilities beside the labels.
+"""Distillation: training on the probabilities of teachers as well as on labels.
 
 Dimension key: `B` batch, `C` bands, `F` frames or tokens.
 """
@@ -14,13 +14,13 @@ from speechmlp.models.classifier import SpeechClassifier
 
 
 class Teachers:
-    """Trained models that read the same augmented features as the one that learns (Hinton, Vinyals & Dean, 2015).
+    """Trained models that get the same augmented features as the student (Hinton, Vinyals & Dean, 2015).
 
     Only the models' networks and normalisers are used, not their front ends.
 
     Args:
         config: weight and temperature.
-        models: on the device of the one that learns, in evaluation mode.
+        models: on the student's device, in evaluation mode.
     """
 
     def __init__(self, config: DistillConfig, models: Sequence[SpeechClassifier]) -> None:
@@ -34,21 +34,25 @@ class Teachers:
         return torch.stack(each).mean(0)
 
     def loss(self, logits: Tensor, features: Tensor, label_loss: Tensor) -> Tensor:
-        """Returns the loss to descend: the labels', and the divergence from the teachers, weighted.
+        """Returns the weighted sum of the loss on the labels and the divergence from the teachers.
 
         Args:
-            logits: float32 [B, 26] of the model that learns.
-            features: [B, C, F] that it saw.
-            label_loss: its mean cross-entropy against the labels, in nats.
+            logits: float32 [B, 26] of the student.
+            features: [B, C, F], the student's input.
+            label_loss: the student's mean cross-entropy against the labels, in nats.
         """
-        learnt = (logits / self.temperature).log_softmax(1)
-        divergence = F.kl_div(learnt, self.probabilities(features), reduction="batchmean")
-        # Gradients of the divergence shrink with the square of the temperature.
+        student = (logits / self.temperature).log_softmax(1)
+        divergence = F.kl_div(student, self.probabilities(features), reduction="batchmean")
+        # The gradient of the divergence is inversely proportional to the square of the temperature.
         return (1 - self.weight) * label_loss + self.weight * self.temperature**2 * divergence
 
 
 def same_features(one: Config, other: Config) -> bool:
-    """Returns whether two configurations' networks read the same features, whatever they have learnt from."""
-    finding = {"endpoints", "endpoint_width", "endpoint_blocks"}  # where a letter is, not what is read there
+    """Returns whether the networks of two configurations get the same features, whatever they are trained on."""
+    finding = {
+        "endpoints",
+        "endpoint_width",
+        "endpoint_blocks",
+    }  # they locate the letter; they do not change what is read there
     ours, theirs = (config.front_end.model_dump(exclude=finding) for config in (one, other))
-    return ours == theirs and ours.get("normalizer") != "corpus"  # those statistics are learnt
+    return ours == theirs and ours.get("normalizer") != "corpus"  # its statistics come from the training set

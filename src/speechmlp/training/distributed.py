@@ -1,6 +1,6 @@
-"""Several processes that learn one model: who they are, their shares of a batch, and sums over all of them.
+"""Training one model in several processes: their ranks, their parts of a batch, and sums over all of them.
 
-torchrun starts them and says in the environment how many there are. Alone, nothing here does anything.
+torchrun starts them and sets their number in the environment. With a single process, nothing here does anything.
 
 Dimension key: `B` batch, `N` utterances, `W` width.
 """
@@ -29,18 +29,18 @@ T = TypeVar("T")
 Module = TypeVar("Module", bound=nn.Module)
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: one of them may have a large corpus to decode first."""
+"""How long a process waits for the others, of which one may have to decode a large corpus first."""
 
 GRACE = 10.0
-"""Seconds that the first process has to tell its error: torchrun ends all of them as soon as one has ended."""
+"""Seconds that the first process has to report its error: torchrun ends all of them as soon as one has ended."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that learn one model, as one of them sees them.
+    """The processes that train one model, from the view of one of them.
 
     Attributes:
-        rank: this one's number; the first, 0, writes files and speaks.
+        rank: number of this process; the first, 0, writes files and prints.
         count: how many there are.
     """
 
@@ -49,20 +49,20 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     def seed(self, seed: int) -> int:
-        """Returns what this process draws its augmentation and dropout from: alone, the seed itself."""
+        """Returns the seed of this process for augmentation and dropout; the seed itself in the first one."""
         digest = hashlib.sha256(f"{seed} {self.rank}".encode()).digest()
         return seed if self.first else int.from_bytes(digest[:4], "big")
 
     def share(self, positions: Tensor) -> Tensor:
-        """Returns this process's part of positions [N]; all of them where there is not one for each process."""
+        """Returns this process's part of positions [N]; all of them if there are fewer than processes."""
         return positions if len(positions) < self.count else positions.tensor_split(self.count)[self.rank]
 
     def weight(self, size: int) -> float:
-        """Returns what the mean over this process's share of a batch counts, so that the mean over all is the batch's.
+        """Returns the weight of the mean over this process's part of a batch, so that the mean over all is the batch's.
 
         Args:
             size: utterances in the batch of all processes.
@@ -73,13 +73,13 @@ class Processes:
         return own * self.count / size
 
     def add(self, tensor: Tensor) -> Tensor:
-        """Returns a tensor, changed in place, as the sum of all processes' ones."""
+        """Returns the sum of a tensor over all processes; changes the tensor in place."""
         if self.count > 1:
             distributed.all_reduce(tensor)
         return tensor
 
     def whole(self, part: Tensor, count: int) -> Tensor:
-        """Returns [N, ...] of the parts [n, ...] that the processes have of `share(arange(N))`, in order."""
+        """Returns [N, ...], the parts [n, ...] that the processes computed for `share(arange(N))`, in order."""
         if self.count == 1:
             return part
         everything = part.new_zeros(count, *part.shape[1:])
@@ -88,10 +88,10 @@ class Processes:
         return self.add(everything)  # a number and zeros: exact
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Returns what the first process makes, and the others get from it.
+        """Calls a function in the first process and returns its result in all processes.
 
         Raises:
-            UserError: the first could not make it; the others say nothing about it.
+            UserError: the function raised it in the first process; in the others it has no message.
         """
         if self.count == 1:
             return make()
@@ -108,8 +108,8 @@ class Processes:
         return made[0]
 
     def averaging(self, module: nn.Module) -> nn.Module:
-        """Returns the module with gradients that are the mean over processes once `backward` is through."""
-        # Buffers are equal by themselves: shared statistics, or constants.
+        """Returns the module with gradients that are averaged over processes during `backward`."""
+        # Buffers are equal already: shared statistics, or constants.
         return module if self.count == 1 else DistributedDataParallel(module, broadcast_buffers=False)
 
     def sharing_statistics(self, model: Module) -> Module:
@@ -134,7 +134,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the normalised x; in training by the batch's statistics, which it keeps for use."""
+        """Returns the normalised x; in training by the batch's statistics, which it keeps for evaluation."""
         if not self.training:
             return super().forward(x)
         assert self.running_mean is not None
@@ -158,9 +158,9 @@ def distributed_sum(tensor: Tensor) -> Tensor:
 
 
 def join_processes() -> Processes:
-    """Joins the processes that torchrun has started beside this one; alone without torchrun.
+    """Joins the processes that torchrun has started; a single process without torchrun.
 
-    The first keeps its standard output, the others say nothing there. On a machine with GPUs each process takes the
+    Only the first one prints to standard output. On a machine with GPUs each process takes the
     one of its own number there as its current device.
 
     Raises:
@@ -173,7 +173,7 @@ def join_processes() -> Processes:
         rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"WORLD_SIZE is set, and RANK and LOCAL_RANK do not fit it ({error}); start with torchrun, or unset it"
+            f"WORLD_SIZE is set, but RANK and LOCAL_RANK do not match it ({error}); start with torchrun, or unset it"
         ) from error
     if torch.cuda.is_available():
         if local >= torch.cuda.device_count():
@@ -190,7 +190,7 @@ def join_processes() -> Processes:
         shared, _, _ = next(rendezvous("env://", timeout=PATIENCE))
         store = PrefixStore(f"start {start}", shared)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
-    except (RuntimeError, ValueError) as error:  # a ValueError where the environment names no address
+    except (RuntimeError, ValueError) as error:  # a ValueError if the environment has no address
         raise UserError(f"process {rank} of {count}: the others cannot be reached: {error}") from error
     atexit.register(distributed.destroy_process_group)
     if rank > 0:

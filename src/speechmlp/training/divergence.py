@@ -1,4 +1,4 @@
-"""What goes wrong with numbers in training: not finite, not moving, or all zero behind rectifiers.
+"""Detects numerical problems in training: values that are not finite, a constant loss, dead ReLUs.
 
 Dimension key: `P` parameters with gradients.
 """
@@ -26,10 +26,10 @@ class NonFiniteError(UserError):
 
 
 class StepWatch:
-    """Notices the first step of an epoch whose loss or gradients are not finite.
+    """Finds the first step of an epoch whose loss or gradients are not finite.
 
-    What is needed to tell about it is kept on the device, in places of its own, so that a CUDA graph can write there.
-    On the CPU it is looked at after every step, where that costs nothing.
+    The details are kept in tensors on the device, so that a CUDA graph can write them. On the CPU they are checked
+    after every step, because that takes no time there.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -44,7 +44,7 @@ class StepWatch:
         self._sizes: Tensor | None = None  # [2 P]
 
     def begin(self, epoch: int, step: int) -> None:
-        """Starts an epoch, or goes on within it.
+        """Starts an epoch, or continues it.
 
         Args:
             epoch: for the message.
@@ -54,16 +54,16 @@ class StepWatch:
         self._step.fill_(step)
 
     def __call__(self, loss: Tensor) -> None:
-        """Looks at the next step after its backward pass and before its update.
+        """Checks a step after its backward pass and before its update.
 
         Raises:
             NonFiniteError: this step is not finite, on the CPU; on CUDA `look` says so.
         """
-        learnt = {name: weight for name, weight in self._parameters.items() if weight.grad is not None}
-        weights = [weight.detach() for weight in learnt.values()]
-        gradients = [weight.grad for weight in learnt.values() if weight.grad is not None]
+        trained = {name: weight for name, weight in self._parameters.items() if weight.grad is not None}
+        weights = [weight.detach() for weight in trained.values()]
+        gradients = [weight.grad for weight in trained.values() if weight.grad is not None]
         if loss.device.type == "cpu":
-            # Sums carry what is not finite too, and take a small part of the time of norms and of the update.
+            # Sums are not finite either if a term is not, and take far less time than norms or the update.
             sums = torch.stack([loss.detach(), *(gradient.sum() for gradient in gradients)])
             if sums.isfinite().all():
                 self._step += 1
@@ -71,8 +71,8 @@ class StepWatch:
         sizes = torch.stack(torch._foreach_norm([*gradients, *weights], math.inf))  # [2 P], NaN where one is
         bad = ~(loss.detach().isfinite() & sizes[: len(gradients)].isfinite().all())
         if self._sizes is None:
-            self._names, self._sizes = list(learnt), torch.zeros_like(sizes)
-        # The first bad step stays.
+            self._names, self._sizes = list(trained), torch.zeros_like(sizes)
+        # The first bad step is kept.
         new = bad & ~self._bad
         for kept, found in ((self._sizes, sizes), (self._loss, loss.detach()), (self._first, self._step)):
             kept.copy_(torch.where(new, found, kept))
@@ -82,7 +82,7 @@ class StepWatch:
             self.look()
 
     def look(self) -> None:
-        """Looks at what the steps left; on CUDA it waits for them.
+        """Checks the steps so far; on CUDA it waits for them.
 
         Raises:
             NonFiniteError: one of them is not finite.
@@ -97,14 +97,14 @@ class StepWatch:
         raise NonFiniteError(
             f"epoch {self._epoch}, step {step + 1} of it: the training loss is {self._loss.item():g}, gradients of "
             f"{broken} of {len(self._names)} layers are not finite; largest weights: {name} (up to {size:.3g}), "
-            f"largest gradient: {largest}; a smaller training.optimizer.lr or training.clip_grad_norm helps",
+            f"largest gradient: {largest}; try a smaller training.optimizer.lr or training.clip_grad_norm",
             step,
         )
 
 
 @contextmanager
-def dead_layers(network: nn.Module, tell: Callable[[str], None]) -> Iterator[None]:
-    """Watches the rectifiers of a network while utterances pass it, and tells which let nothing of any through."""
+def dead_layers(network: nn.Module, warn: Callable[[str], None]) -> Iterator[None]:
+    """Warns of ReLUs that are zero for all utterances that pass a network in this context."""
     alive: dict[str, Tensor] = {}
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -123,12 +123,12 @@ def dead_layers(network: nn.Module, tell: Callable[[str], None]) -> Iterator[Non
             handle.remove()
     dead = [name for name, count in alive.items() if not count]
     if dead:
-        tell(
-            f"the network is dead: every ReLU of {', '.join(dead)} is off for every validation letter, so that nothing "
-            "before it learns; try a smaller training.optimizer.lr or another model.activation"
+        warn(
+            f"the network is dead: every ReLU of {', '.join(dead)} is zero for every validation letter, so that no "
+            "layer before it is trained; try a smaller training.optimizer.lr or another model.activation"
         )
 
 
 def has_not_moved(before: float, after: float) -> bool:
-    """Returns whether a loss is the same but for rounding, or nearly so."""
+    """Returns whether a loss is the same up to rounding."""
     return abs(after - before) <= 1e-5 * abs(before)

@@ -38,11 +38,11 @@ class Task:
         sampler: which of them an epoch consists of.
         valid: the validation set; never trained on.
         config: the training section.
-        average: the moving average of the model's weights, validated in its place; changed in place. None without
+        average: the moving average of the model's weights, validated instead of it; changed in place. None without
             `ema`.
         history: records of the epochs already done; empty for a new run. Not changed.
         partial: the epoch after those in `history`, if it has begun.
-        processes: that train the model, each on a share of every batch; all of them get the same records.
+        processes: that train the model, each on a part of every batch; all of them get the same records.
         warn: called with what does not stop training and should be known.
     """
 

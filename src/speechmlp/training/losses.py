@@ -1,4 +1,4 @@
-"""What is computed from batches on a device: features' statistics, losses, predictions. Knows neither YAML nor files.
+"""Statistics of features, losses and predictions of batches. Knows neither YAML nor files.
 
 Dimension key: `B` batch, `N` utterances.
 """
@@ -18,7 +18,7 @@ from speechmlp.training.distributed import ALONE, Processes
 
 @torch.no_grad()
 def fit_normalizer(model: SpeechClassifier, corpus: DeviceCorpus, processes: Processes = ALONE) -> None:
-    """Stores the training corpus's feature statistics in a model whose normaliser is of the kind `corpus`."""
+    """Sets the feature statistics of the training set in a model whose normaliser is of the kind `corpus`."""
     if model.normalizer.kind != "corpus":
         return
     sums = torch.zeros(3, len(model.normalizer.mean), dtype=torch.float64, device=corpus.device)
@@ -33,7 +33,7 @@ def fit_normalizer(model: SpeechClassifier, corpus: DeviceCorpus, processes: Pro
 
 @torch.inference_mode()
 def predict_shared(model: SpeechClassifier, corpus: DeviceCorpus, processes: Processes) -> tuple[Tensor, Tensor]:
-    """Returns what `predict` does; each process predicts its part, and each gets all.
+    """Returns what `predict` does; each process computes a part, and each gets all of it.
 
     The first one shows a progress bar.
     """
@@ -43,9 +43,9 @@ def predict_shared(model: SpeechClassifier, corpus: DeviceCorpus, processes: Pro
 
 
 def _targets(labels: Tensor, smoothing: float) -> Tensor:
-    """Returns the probabilities to learn, [B, 26], of labels [B].
+    """Returns target probabilities [B, 26] of labels [B].
 
-    Where there is no letter all are equally probable (outlier exposure, Hendrycks et al., 2019).
+    For a non-letter all letters are equally probable (outlier exposure, Hendrycks et al., 2019).
     """
     certain = F.one_hot(labels, NUM_LETTERS + 1)[:, :NUM_LETTERS] * (1 - smoothing)
     return certain + (1 - certain.sum(1, keepdim=True)) / NUM_LETTERS
@@ -63,7 +63,7 @@ def _mix(features: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tenso
 
 
 class Learner(nn.Module):
-    """What a step computes from a batch, as one module: that is what DistributedDataParallel takes."""
+    """The loss of a batch, as one module, which is what DistributedDataParallel takes."""
 
     def __init__(self, model: SpeechClassifier, config: TrainingConfig, teachers: Teachers | None) -> None:
         super().__init__()

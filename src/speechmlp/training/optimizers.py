@@ -76,7 +76,7 @@ class MuonAdamW(torch.optim.Optimizer):
     """Muon for matrices, AdamW for everything else, as one optimizer.
 
     Muon (Jordan, 2024) replaces a matrix's momentum by the nearest orthogonal matrix; its step is scaled to AdamW's
-    usual size (Liu et al., 2025), so that one learning rate serves both.
+    usual size (Liu et al., 2025), so that one learning rate suits both.
 
     Args:
         config: learning rate, momenta and decay.
@@ -144,7 +144,7 @@ def _rate(lr: float, parameters: list[nn.Parameter]) -> tuple[float | Tensor, bo
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Gives all groups of an optimizer a learning rate."""
+    """Sets the learning rate of all groups of an optimizer."""
     tensors = {id(group["lr"]): group["lr"] for group in optimizer.param_groups if isinstance(group["lr"], Tensor)}
     for tensor in tensors.values():
         tensor.fill_(lr)
@@ -158,7 +158,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Returns the configured optimizer; its update is fused into one kernel for all parameters.
 
-    Weight decay acts on matrices only: biases, norms and places have no scale that it should shrink.
+    Weight decay acts on matrices only, and not on biases, norms and position vectors.
     """
     every = list(parameters)
     groups: list[dict[str, Any]] = [

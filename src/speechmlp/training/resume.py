@@ -1,4 +1,4 @@
-"""Where a run of training starts: at its beginning, or where its folder was left."""
+"""Start of a training run: from the beginning, or from the last checkpoint in its folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from speechmlp.training.distributed import Processes
 
 @dataclass(frozen=True)
 class Start:
-    """Where training starts.
+    """Start of a training run.
 
     Attributes:
         config: resolved.
-        run: the folder to go on in; None for a new one.
-        last: its last checkpoint; None where there is none yet.
-        lock: of the folder; None where it is new, and in all processes but the first.
-        over: why its training is over; None where there is something to do.
+        run: the folder to continue; None for a new one.
+        last: its last checkpoint; None if there is none yet.
+        lock: of the folder; None if it is new, and in all processes but the first.
+        over: why its training is over; None if it is not.
     """
 
     config: Config
@@ -34,10 +34,10 @@ class Start:
 
 
 def resume(run: Path, overrides: Sequence[str], processes: Processes) -> Start:
-    """Returns where to go on with a run.
+    """Returns the start that continues a run.
 
     Raises:
-        UserError: it is no run, another process trains in it, or an override is wrong.
+        UserError: there is no such run, another process trains in it, or an override is wrong.
     """
     locks: list[FileLock] = []
 
@@ -47,7 +47,7 @@ def resume(run: Path, overrides: Sequence[str], processes: Processes) -> Start:
             last = load_checkpoint(run / LAST)
             write_metrics(run, last.history)
             return last
-        return load_config(run / CONFIG)  # it ended before there was anything to go on from
+        return load_config(run / CONFIG)  # it ended before its first checkpoint
 
     found = processes.from_first(read)
     last = found if isinstance(found, Checkpoint) else None
@@ -57,7 +57,7 @@ def resume(run: Path, overrides: Sequence[str], processes: Processes) -> Start:
 
 
 def go_on(config: Config, processes: Processes) -> Start:
-    """Returns where to go on with the run that has a configuration's name and settings; the beginning if there is none.
+    """Returns the start that continues the run of a configuration's name; a new start if there is none.
 
     Raises:
         UserError: the run has other settings or no name, or another process trains in it.

@@ -1,4 +1,4 @@
-"""One run of training: from a configuration to the files in its folder."""
+"""One training run, from a configuration to the files in its folder."""
 
 import copy
 import shlex
@@ -31,17 +31,19 @@ from speechmlp.training.tensorboard import Board
 
 
 def load_teachers(config: Config, device: torch.device) -> Teachers | None:
-    """Returns the trained models to learn from; None without `distill`.
+    """Returns the teachers; None without `distill`.
 
     Raises:
-        UserError: a checkpoint cannot be read, or its front end is another.
+        UserError: a checkpoint cannot be read, or its front end differs.
     """
     if config.training.distill is None:
         return None
     trained = [load_checkpoint(path) for path in config.training.distill.teachers]
     for path, teacher in zip(config.training.distill.teachers, trained, strict=True):
         if not same_features(teacher.config, config):
-            raise UserError(f"{path}: its front end reads other features; expected the front_end of this configuration")
+            raise UserError(
+                f"{path}: its front end computes other features; expected the front_end of this configuration"
+            )
     return Teachers(config.training.distill, [teacher.model.to(device) for teacher in trained])
 
 
@@ -69,13 +71,13 @@ def fit(
 ) -> Fit:
     """Trains a classifier and writes its run folder; prints how training goes.
 
-    SIGINT (Ctrl-C) and SIGTERM end it after the step it is at, with everything saved.
+    SIGINT (Ctrl-C) and SIGTERM end training after the current step and save everything.
 
     Args:
-        config: what to train, as `load_config` returns it; or where to go on, as `resume` returns it.
+        config: what to train, as `load_config` returns it; or a run to continue, as `resume` returns it.
         name: of the run folder, followed by the time, if the configuration names none.
         processes: that train the model together, as `join_processes` returns them.
-        interruption: an entered one, if signals before this call are to be kept too.
+        interruption: an entered one, if signals before this call count too.
 
     Returns:
         The run folder and a record of each epoch: losses in nats, accuracies as fractions from 0 to 1.
@@ -100,7 +102,7 @@ def fit(
     with Interruption() if interruption is None else nullcontext(interruption) as entered:
         training = TrainingRun(start, name, processes)
         if processes.first:
-            training.tell()
+            training.print_summary()
         signal = training.finish(entered)
         return Fit(training.run, tuple(training.history), signal)
 
@@ -111,13 +113,13 @@ class TrainingRun:
     Making one opens the corpora, builds the model or takes it from the checkpoint, and makes the folder of a new run.
 
     Args:
-        start: where training starts.
-        name: of a new run, where its configuration names none.
-        processes: that learn together.
+        start: a new run, or one to continue.
+        name: of a new run, if its configuration has none.
+        processes: that train the model together.
 
     Attributes:
         run: the folder.
-        used: the model that is validated and kept: the average of weights where there is one.
+        used: the model that is validated and kept: the average of weights if there is one.
         history: records of the epochs done.
 
     Raises:
@@ -142,7 +144,7 @@ class TrainingRun:
         self.used = self.model if self.average is None else self.average
         self.history: list[EpochRecord] = []
         self.partial: PartialEpoch | None = None
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._lock = start.lock  # held until this process ends
         if start.run is None:
             self.run = processes.from_first(lambda: create_run(config, name))
@@ -154,7 +156,7 @@ class TrainingRun:
             self._restore(start.last)
 
     def _restore(self, last: Checkpoint) -> None:
-        """Takes weights, optimizer and place from a checkpoint."""
+        """Restores weights, optimizer and progress from a checkpoint."""
         self.history = last.history
         try:
             state = last.training or {}
@@ -171,7 +173,7 @@ class TrainingRun:
             return
         if self.processes.count > 1:
             raise UserError(
-                f"{self.run}: one process was interrupted within epoch {self.partial.epoch}; go on with one process"
+                f"{self.run}: one process was interrupted within epoch {self.partial.epoch}; continue with one process"
             )
         begun = (self.partial.utterances, self.partial.batch_size)
         size = (self.corpora.sampler.count, self.config.training.batch_size)
@@ -181,15 +183,15 @@ class TrainingRun:
                 f"{size[1]}; finish it with the corpus and training.batch_size that it began with"
             )
 
-    def tell(self) -> None:
-        """Prints what is learnt, by what, and where it goes."""
-        self.corpora.tell(self.config)
+    def print_summary(self) -> None:
+        """Prints the corpora, the size of the model, and the folder."""
+        self.corpora.print_summary(self.config)
         processes = f", {self.processes.count} processes" if self.processes.count > 1 else ""
         print(f"Model: {self.model.num_parameters():,} parameters on {self.device}{processes}")
         print(f"Run: {self.run}", flush=True)
 
     def task(self) -> Task:
-        """Returns what there is to train."""
+        """Returns the task of the training loop."""
         return Task(
             self.model,
             self.corpora.corpus,
@@ -205,9 +207,9 @@ class TrainingRun:
 
     def _warn(self, warning: str) -> None:
         kind = warning.rpartition(": ")[2]
-        if kind not in self._told and self.processes.first:  # once, and not after every epoch
+        if kind not in self._warned and self.processes.first:  # once, and not after every epoch
             tqdm.write(f"warning: {warning}", file=sys.stderr)
-        self._told.add(kind)
+        self._warned.add(kind)
 
     def _save_last(self, begun: PartialEpoch | None = None) -> None:
         learnt = None if self.average is None else self.model.state_dict()
@@ -215,10 +217,10 @@ class TrainingRun:
         save_checkpoint(self.run / LAST, self.config, self.used, self.history, state)
 
     def _keep_best(self) -> list[str]:
-        """Makes best.pt ready for use; returns what there is to say about it."""
+        """Makes best.pt ready for use; returns lines about it."""
         kept = kept_epoch(self.history, self.config.training)
         assert kept is not None
-        learnt_too = ", which were learnt too" if self.config.corpus.learn == "train+valid" else ""
+        learnt_too = ", which were trained on too" if self.config.corpus.learn == "train+valid" else ""
         which = self.config.training.keep.capitalize()
         share = f"{100 * kept.valid_accuracy:.2f}% of the validation letters{learnt_too}"
         lines = [f"Stopped: {self.history[-1].stop}", f"{which}: {share}, epoch {kept.epoch}, {self.run / BEST}"]
@@ -226,7 +228,7 @@ class TrainingRun:
         logits, labels = predict(best.model.to(self.device), self.corpora.valid)
         if self.board is not None:
             self.board.close(kept.epoch, logits, labels, self.corpora.valid)
-        if self.config.corpus.learn == "train":  # learnt utterances would make every model look too sure
+        if self.config.corpus.learn == "train":  # on utterances trained on, every model is overconfident
             temperature = fit_temperature(logits, labels)
             reject_below = fit_reject_below(logits / temperature)
             save_checkpoint(
@@ -238,12 +240,12 @@ class TrainingRun:
                 reject_below=reject_below,
             )
             lines.append(f"Temperature: {temperature:.3f}, fitted on the validation letters")
-            lines.append(f"Declines what is less probable than {reject_below:.3f}, as one in 20 of them is")
+            lines.append(f"Rejects below a probability of {reject_below:.3f}, as it does one in 20 of them")
         return lines
 
     def _write(self, record: EpochRecord) -> list[str]:
-        """Writes what an epoch changed; returns what there is to say at the end."""
-        # last.pt comes after best.pt: what it says is done is done, and a process killed before repeats the epoch.
+        """Writes what an epoch changed; returns lines about the end of training."""
+        # last.pt is written after best.pt: if the process is killed in between, the epoch is repeated.
         if record.best:
             save_checkpoint(self.run / BEST, self.config, self.used, self.history)
         lines = self._keep_best() if record.stop else []
@@ -252,7 +254,7 @@ class TrainingRun:
         return lines
 
     def keep(self, record: EpochRecord) -> None:
-        """Writes what the epoch that was added to the history last changed, and tells about it."""
+        """Writes what the last epoch in the history changed, and prints its figures."""
         if self.board is not None:
             self.board.epoch(record)
         lines = self._write(record)
@@ -265,8 +267,8 @@ class TrainingRun:
         for line in lines:
             print(line, flush=True)
 
-    def told(self, error: NonFiniteError) -> UserError:
-        """Returns an error of the epoch that has begun, with what can be done about it."""
+    def explained(self, error: NonFiniteError) -> UserError:
+        """Returns the error with the last good checkpoint and the utterances of the step."""
         last = self.run / LAST
         positions = batch_positions(self.corpora.sampler, self.config.training, len(self.history) + 1, error.step)
         good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
@@ -274,13 +276,13 @@ class TrainingRun:
         return UserError(f"{error}; {good}", f"its utterances: {names}")
 
     def finish(self, interruption: Interruption) -> int | None:
-        """Trains until there is a reason to stop, or until a signal interrupts it; returns the signal's number or None.
+        """Trains to the end or until a signal interrupts it; returns the signal's number or None.
 
-        Alone, an interrupted run saves after the step; several processes end at once and repeat the epoch later,
-        because a signal does not reach them at the same step.
+        A single process saves after the step. Several processes end at once and repeat the epoch later, because a
+        signal does not reach them at the same step.
 
         Raises:
-            UserError: numbers are not finite any more, or a file cannot be written.
+            UserError: a loss or a gradient is not finite, or a file cannot be written.
         """
         if self.board is not None:
             self.board.open(self.run, len(self.history))
@@ -298,7 +300,7 @@ class TrainingRun:
             self._save_last(ended.partial)
             return self._interrupted(str(ended), interruption)
         except NonFiniteError as error:
-            raise self.told(error) from error
+            raise self.explained(error) from error
         return None
 
     def _interrupted(self, where: str, interruption: Interruption) -> int | None:

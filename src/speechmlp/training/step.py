@@ -1,7 +1,7 @@
 """One step of training, and its CUDA graph.
 
-A small model's step on a GPU is hundreds of short kernels, and starting them one by one takes the processor many times
-longer than the GPU needs for them. A graph starts them all at once (Gray, 2019, "Getting started with CUDA graphs").
+A small model's step on a GPU is hundreds of short kernels, and starting them one by one takes many times longer than
+running them. A graph starts them all at once (Gray, 2019, "Getting started with CUDA graphs").
 
 Dimension key: `B` batch.
 """
@@ -22,7 +22,7 @@ from speechmlp.training.divergence import StepWatch
 
 @dataclass
 class _Recorded:
-    """A step as it was recorded: the graph, where it reads a batch, and where it leaves the loss."""
+    """A recorded step: the graph, its input batch and its output loss."""
 
     graph: torch.cuda.CUDAGraph
     batch: Batch
@@ -107,7 +107,7 @@ class TrainingStep:
         device = next(model.parameters()).device
         recorded = device.type == "cuda" and processes.count == 1 and config.cuda_graphs
         self._recorder = Recorder(self._learn, device) if recorded else None
-        # Of the model's weights that enters the average; on the device, because a graph reads it there.
+        # The fraction of the model's weights that enters the average; on the device, because a graph reads it there.
         self._share = torch.zeros((), device=device)
         self.watch = StepWatch(model)
 
@@ -115,7 +115,7 @@ class TrainingStep:
         """Trains on a batch.
 
         Args:
-            batch: this process's share of B utterances.
+            batch: this process's part of B utterances.
             size: B.
             number: of the step, 0 for a run's first.
 
@@ -125,14 +125,14 @@ class TrainingStep:
         Raises:
             NonFiniteError: the step is not finite, on the CPU; the update is not done then.
         """
-        if self._average is not None:  # faster at first, when there is little to remember
+        if self._average is not None:  # faster at first, while the average is young
             self._share.fill_(1 - min(self._config.ema, (1 + number) / (10 + number)))
         if self._recorder is not None:
             return self._recorder(batch)
         return self._learn(batch, self._processes.weight(size))
 
     def _learn(self, batch: Batch, weight: float = 1.0) -> Tensor:
-        """Does a step; `weight` is that of this process's share in the mean gradient."""
+        """Does a step; `weight` is that of this process in the mean gradient."""
         self._model.zero_grad(set_to_none=True)
         sought, loss = self._learner(batch)
         (sought if weight == 1 else weight * sought).backward()

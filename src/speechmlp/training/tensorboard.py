@@ -1,4 +1,4 @@
-"""TensorBoard: scalars of each epoch; at the end the confusion matrix and the sound of mistakes (extra `tensorboard`).
+"""TensorBoard: scalars of each epoch; at the end a confusion matrix and the sound of mistakes (extra `tensorboard`).
 
 Dimension key: `N` utterances.
 """
@@ -15,7 +15,7 @@ from speechmlp.labels import LETTERS, NUM_LETTERS
 from speechmlp.runs.history import EpochRecord
 
 MISTAKES = 12
-"""Heard at most, the most certain first."""
+"""The largest number of mistakes, the most certain first."""
 CELL = 12
 """Pixels of a letter in the picture of the confusion matrix."""
 
@@ -55,7 +55,7 @@ class Board:
         self._writer.flush()
 
     def close(self, epoch: int, logits: Tensor, labels: Tensor, valid: DeviceCorpus) -> None:
-        """Writes what the kept model makes of the validation split, and ends.
+        """Writes the confusion matrix and the mistakes on the validation set, and ends.
 
         Args:
             epoch: that is kept.
