@@ -52,9 +52,10 @@ def test_a_sweep_is_resumable_and_compared(tone_corpus: Path, run_python: Run, t
     (tmp_path / "small.yaml").write_text(config.replace("epochs: 2", "epochs: 3"))
     other = run_python(*sweep, "--set", "model.hidden=[4];[16]", "--jobs", "1")
     assert other.returncode == 2
+    run = Path("runs/widths/model.hidden-_4_-seed0")
     assert other.stderr.splitlines() == [
-        f"error: {Path('runs/widths/model.hidden-_4_-seed0')}: was begun with training.epochs: 2, and 3 is asked for; "
-        "move it away to train it anew, or change it and go on with python -m speechmlp.train --resume"
+        f"error: {run}: was started with training.epochs: 2, but 3 is requested; move the folder away to train again, "
+        "or change the setting with python -m speechmlp.train --resume"
     ]
     compared = run_python(ROOT / "scripts" / "compare_runs.py", *runs)
     assert compared.returncode == 0, compared.stderr

@@ -154,8 +154,8 @@ def test_a_run_to_continue_has_the_settings_that_are_asked_for(
     capsys.readouterr()
     assert main([*command, "training.optimizer.lr=0.5"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {run}: was begun with training.optimizer.lr: ")
-    assert ", and 0.5 is asked for; " in error
+    assert error.startswith(f"error: {run}: was started with training.optimizer.lr: ")
+    assert ", but 0.5 is requested; " in error
     assert {path: path.read_bytes() for path in run.iterdir()} == before
     assert main([*command, "output.tensorboard=true"]) == 0  # not what was learnt
     assert capsys.readouterr().out.startswith("Done: ")

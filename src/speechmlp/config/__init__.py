@@ -1,1 +1,1 @@
-"""The configuration: its schema, and how YAML files become it."""
+"""The configuration: its schema, and loading it from YAML files."""

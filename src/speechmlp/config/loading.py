@@ -1,6 +1,7 @@
-"""Configurations from YAML files and the command line, and how mistakes in them are told.
+"""Load and validate configurations from YAML files and the command line.
 
-Values come from the schema's defaults, then the file, then `key.path=value` overrides; the result is validated once.
+Values come from the schema's defaults, then the file, then `key.path=value` overrides. The result is validated once;
+each error is reported in one line.
 """
 
 import difflib
@@ -18,31 +19,30 @@ from speechmlp.config.schema import Config
 from speechmlp.errors import UserError
 
 MAX_BYTES = 1 << 18
-"""Of a config file; larger ones take the parser seconds."""
-
+"""Largest config file; the parser takes seconds for larger ones."""
 
 DEEPEST = 20
-"""Brackets within brackets."""
+"""Largest depth of nested brackets."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain values only; refuses duplicate keys, aliases and tags; reads 3e-4 as a float, as YAML 1.2 does."""
+    """Reads plain values only: rejects duplicate keys, aliases and tags; reads 3e-4 as a float, as YAML 1.2 does."""
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803
-        if self.flow_level > DEEPEST:  # the scanner's time grows with the square of it
+        if self.flow_level > DEEPEST:  # the scanner's time grows with the square of the depth
             raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=self.get_mark())
         super().fetch_flow_collection_start(TokenClass)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(
-                problem="anchors and aliases are not read here; write the value out",
+                problem="anchors and aliases are not supported; write the value out",
                 problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]
             )
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None):
             raise yaml.MarkedYAMLError(
-                problem="tags are not read here; write the value out",
+                problem="tags are not supported; write the value out",
                 problem_mark=event.start_mark,
             )
         return super().compose_node(parent, index)
@@ -83,7 +83,7 @@ def _parse_yaml(text: str, source: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """Returns a value as it is told, cut where it is long or deep."""
+    """Returns a value as text for an error message, shortened if it is long or deeply nested."""
     try:
         text = _short.repr(value)
     except ValueError:  # integers of thousands of digits
@@ -92,7 +92,7 @@ def _shown(value: Any) -> str:
 
 
 def _tree(config: type[BaseModel] = Config, prefix: str = "") -> dict[str, list[str]]:
-    """Returns dotted section -> its keys (those of all alternatives where it is a tagged union)."""
+    """Returns dotted section -> its keys (the keys of all alternatives if it is a tagged union)."""
     keys: dict[str, list[str]] = {prefix: list(config.model_fields)}
     for name, field in config.model_fields.items():
         dotted = f"{prefix}.{name}" if prefix else name
@@ -104,20 +104,20 @@ def _tree(config: type[BaseModel] = Config, prefix: str = "") -> dict[str, list[
 
 
 def _nearest(dotted: str) -> str:
-    """Returns a hint that names the key most likely meant by an unknown one."""
+    """Returns a hint with the known key that is most similar to an unknown one."""
     section, _, key = dotted.rpartition(".")
     tree = _tree()
     if near := difflib.get_close_matches(key, tree.get(section, []), n=1, cutoff=0.6):
         return f"did you mean {f'{section}.{near[0]}' if section else near[0]!s}?"
-    elsewhere = [f"{place}.{name}".lstrip(".") for place, names in tree.items() for name in names]
+    elsewhere = [f"{parent}.{name}".lstrip(".") for parent, names in tree.items() for name in names]
     same_name = [path for path in elsewhere if path.rpartition(".")[2] == key]
     if near := same_name or difflib.get_close_matches(dotted, elsewhere, n=1, cutoff=0.75):
         return f"did you mean {near[0]}?"
-    return f"known here: {', '.join(tree.get(section, tree['']))}"
+    return f"known keys: {', '.join(tree.get(section, tree['']))}"
 
 
 def _described(parts: Sequence[str]) -> str:
-    """Returns what the schema says of a key that is in no tagged union."""
+    """Returns the schema's description of a key that is not in a tagged union."""
     section: type[BaseModel] = Config
     for part in parts[:-1]:
         section = cast(type[BaseModel], section.model_fields[part].annotation)
@@ -130,7 +130,7 @@ def _problem(source: str, error: Mapping[str, Any], values: Mapping[str, Any]) -
     here: Any = values
     for part in error["loc"]:
         if isinstance(here, Mapping) and part not in here and here.get("kind", part) == part:
-            continue  # pydantic names the alternative of a tagged union; the file does not
+            continue  # pydantic adds the name of the alternative of a tagged union; the file has no such key
         parts.append(str(part))
         try:
             here = here[part]
@@ -158,7 +158,7 @@ def _problem(source: str, error: Mapping[str, Any], values: Mapping[str, Any]) -
 
 
 def _with_kinds(values: Mapping[Any, Any], defaults: Mapping[str, Any]) -> dict[Any, Any]:
-    """Returns the values with the default `kind` in sections that leave theirs out."""
+    """Returns the values with the default `kind` added to sections without one."""
     filled = dict(values)
     for key, default in defaults.items():
         if key == "kind":
@@ -169,10 +169,10 @@ def _with_kinds(values: Mapping[Any, Any], defaults: Mapping[str, Any]) -> dict[
 
 
 def validate_config(values: Any, source: str) -> Config:
-    """Returns the configuration of already parsed values, defaults filled in.
+    """Returns the configuration built from parsed values, with defaults filled in.
 
     Raises:
-        UserError: one line for every problem, beginning with `source`.
+        UserError: the values do not fit the schema; one line per problem, starting with `source`.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{source}: expected a mapping of sections, found {type(values).__name__}")
@@ -200,8 +200,8 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     """Returns the configuration of a YAML file with overrides applied.
 
     Args:
-        path: the YAML file; the defaults alone where it is None.
-        overrides: `key.path=value` texts; the value is YAML, so `model.hidden=[512,256]` works.
+        path: the YAML file; None for the defaults only.
+        overrides: strings `key.path=value`; the value is YAML, so `model.hidden=[512,256]` works.
 
     Raises:
         UserError: the file cannot be read, is not plain YAML, or does not fit the schema.
@@ -209,7 +209,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     values: Any = {}
     if path is not None:
         try:
-            if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+            if Path(path).exists() and not Path(path).is_file():  # reading a pipe would block
                 raise UserError(f"{path}: cannot be read as a config file: it is a folder, pipe or device")
             if Path(path).exists() and Path(path).stat().st_size > MAX_BYTES:
                 raise UserError(f"{path}: cannot be read as a config file: it is larger than {MAX_BYTES} bytes")
@@ -228,7 +228,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
 
 
 def override_config(config: Config, overrides: Sequence[str]) -> Config:
-    """Returns a configuration with `key.path=value` overrides applied, validated anew.
+    """Returns a configuration with `key.path=value` overrides applied, validated again.
 
     Raises:
         UserError: an override does not fit the schema.
@@ -240,12 +240,12 @@ def override_config(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def dump_yaml(config: Config) -> str:
-    """Returns the complete configuration as YAML that `load_config` reads back to an equal one."""
+    """Returns the complete configuration as YAML; `load_config` reads an equal configuration from it."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def _settings(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Returns the leaves of a configuration by their keys, as `training.epochs`."""
+    """Returns the values of a configuration by dotted key, such as `training.epochs`."""
     leaves: dict[str, Any] = {}
     for key, value in values.items():
         leaves |= _settings(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: value}
@@ -253,15 +253,15 @@ def _settings(values: dict[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def require_same_settings(wanted: Config, found: Config, run: Path) -> None:
-    """Makes sure that a run which is there was made as it would be made now, but for where it lies and by what device.
+    """Checks that an existing run has the requested settings; `output` and `device` may differ.
 
     Args:
-        wanted: as it would be made now.
-        found: the run's own.
-        run: its folder, for the message.
+        wanted: the requested configuration.
+        found: the configuration of the run.
+        run: folder of the run, for the message.
 
     Raises:
-        UserError: it was not: to take it, or to go on with it, would give it a name that is not its own.
+        UserError: a setting differs, so the run must not be reused or continued under this configuration.
     """
     ours, theirs = (
         _settings(config.model_dump(mode="json", exclude={"output", "device"})) for config in (wanted, found)
@@ -269,6 +269,6 @@ def require_same_settings(wanted: Config, found: Config, run: Path) -> None:
     for key in sorted(ours.keys() | theirs.keys()):
         if ours.get(key) != theirs.get(key):
             raise UserError(
-                f"{run}: was begun with {key}: {theirs.get(key)}, and {ours.get(key)} is asked for; move it away to "
-                "train it anew, or change it and go on with python -m speechmlp.train --resume"
+                f"{run}: was started with {key}: {theirs.get(key)}, but {ours.get(key)} is requested; move the folder "
+                "away to train again, or change the setting with python -m speechmlp.train --resume"
             )

@@ -1,4 +1,7 @@
-"""The schema of the configuration: its sections, their values and defaults."""
+"""The schema of the configuration: sections, keys, allowed values, defaults and descriptions.
+
+`scripts/make_schema.py` writes configs/schema.json and configs/README.md from it.
+"""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -7,71 +10,72 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Blocks = Annotated[int, Field(gt=0, le=256)]
 
 
 class Section(BaseModel):
-    """A strict part of the configuration: no unknown keys, no coercion, no NaN, no change after validation."""
+    """Base class of sections: no unknown keys, no coercion, no NaN, immutable after validation."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class MixConfig(Section):
-    """A further corpus to learn from."""
+    """An additional training corpus."""
 
-    manifest: str
-    weight: Positive = Field(1.0, description="utterances drawn for each one of the main corpus")
+    manifest: str = Field(..., description="manifest of the corpus")
+    weight: Positive = Field(1.0, description="utterances drawn per epoch, per utterance of the main corpus")
 
 
 class CorpusConfig(Section):
-    """Which recordings to learn from, and how they are read."""
+    """The recordings to train on, and how to read them."""
 
-    manifest: str = Field("data/synthetic/manifest.tsv", description="TSV, CSV or JSONL list of utterances")
-    cache: str = Field("data/cache", description="folder for decoded corpora; safe to delete")
-    margin: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="seconds kept on each side of a manifest's start and end"
+    manifest: str = Field("data/synthetic/manifest.tsv", description="TSV, CSV or JSON lines file of utterances")
+    cache: str = Field("data/cache", description="folder for decoded recordings; safe to delete")
+    margin: Fraction = Field(0.1, description="seconds kept before `start` and after `end` of the manifest")
+    on_error: Literal["fail", "skip"] = Field("fail", description="what to do if recordings cannot be read")
+    skip_limit: Fraction = Field(0.1, description="with `on_error: skip`: stop if more than this fraction is skipped")
+    outside: bool = Field(False, description="allow recordings outside the manifest's folder")
+    shared_speakers: bool = Field(
+        False, description="allow a speaker in several splits; the accuracy is then that on known voices"
     )
-    on_error: Literal["fail", "skip"] = Field("fail", description="what to do about recordings that cannot be read")
-    skip_limit: Fraction = Field(0.1, description="largest share of the recordings that on_error: skip leaves out")
-    outside: bool = Field(False, description="whether recordings may lie outside the manifest's folder")
-    shared_speakers: bool = Field(False, description="whether a speaker may be in several splits")
-    audit: bool = Field(True, description="tell before training what a quick check of the corpus finds")
+    audit: bool = Field(True, description="check the corpus quickly before training and print the findings")
     learn: Literal["train", "train+valid"] = Field(
-        "train", description="which splits are learnt; with valid, once every choice is made, the last epoch is kept"
+        "train", description="splits to train on; train+valid, for a final model, needs `training.keep: last`"
     )
     mix: Annotated[tuple[MixConfig, ...], Field(strict=False)] = Field(
-        (), description="corpora whose training splits are learnt too; validation and test stay the manifest's"
+        (), description="additional corpora; only their training split is used"
     )
     negatives: Annotated[tuple[MixConfig, ...], Field(strict=False)] = Field(
-        (), description="recordings that hold no letter, to learn to be unsure about"
+        (), description="recordings without a letter; all letters are trained to be equally probable for them"
     )
 
 
 Normalization = Annotated[
     Literal["none", "utterance", "corpus"],
-    Field(description="zero mean and unit variance over each utterance, or per channel over the training corpus"),
+    Field(description="zero mean and unit variance: per utterance, or per channel over the training corpus"),
 ]
 
 
 class RawConfig(Section):
-    """The 16000 samples themselves."""
+    """The 16000 samples of the waveform."""
 
     kind: Literal["raw"] = "raw"
     normalizer: Normalization = "none"
 
 
 class MelConfig(Section):
-    """What every front end of mel bands has."""
+    """Settings of all front ends with mel bands."""
 
-    n_fft: PositiveInt = Field(512, description="samples of the Fourier transform")
-    win_length: PositiveInt = Field(400, description="samples of the Hann window")
-    hop_length: PositiveInt = Field(160, description="samples between frames")
-    n_mels: PositiveInt = Field(40, description="mel bands")
-    f_min: Annotated[float, Field(ge=0)] = Field(20.0, description="lower edge of the lowest band, Hz")
+    n_fft: PositiveInt = Field(512, description="size of the Fourier transform, in samples")
+    win_length: PositiveInt = Field(400, description="length of the Hann window, in samples (400: 25 ms)")
+    hop_length: PositiveInt = Field(160, description="step between frames, in samples (160: 10 ms)")
+    n_mels: PositiveInt = Field(40, description="number of mel bands")
+    f_min: Annotated[float, Field(ge=0)] = Field(20.0, description="lower edge of the lowest band, in Hz")
     f_max: Annotated[float, Field(gt=0, le=SAMPLE_RATE // 2)] = Field(
-        8000.0, description="upper edge of the highest band, Hz"
+        8000.0, description="upper edge of the highest band, in Hz"
     )
 
     @model_validator(mode="after")
@@ -86,7 +90,7 @@ class MelConfig(Section):
 
 
 class LogMelConfig(MelConfig):
-    """Log energies of mel-spaced bands."""
+    """Log energies of mel bands."""
 
     kind: Literal["log_mel"] = "log_mel"
     normalizer: Normalization = "utterance"
@@ -97,7 +101,7 @@ class MFCCConfig(MelConfig):
 
     kind: Literal["mfcc"] = "mfcc"
     normalizer: Normalization = "corpus"
-    n_mfcc: PositiveInt = Field(13, description="coefficients kept")
+    n_mfcc: PositiveInt = Field(13, description="number of coefficients")
 
     @model_validator(mode="after")
     def _not_more_than_bands(self) -> "MFCCConfig":
@@ -107,28 +111,26 @@ class MFCCConfig(MelConfig):
 
 
 class AlignedConfig(MelConfig):
-    """Log energies of mel bands, with the letter's frames brought to fixed places."""
+    """Log energies of mel bands, resampled in time between the start and the end of the letter."""
 
     kind: Literal["aligned"] = "aligned"
     normalizer: ClassVar[Literal["none"]] = "none"  # no setting: the front end normalises each letter itself
-    f_min: Annotated[float, Field(ge=0)] = Field(80.0, description="lower edge of the lowest band, Hz")
+    f_min: Annotated[float, Field(ge=0)] = Field(80.0, description="lower edge of the lowest band, in Hz")
     f_max: Annotated[float, Field(gt=0, le=SAMPLE_RATE // 2)] = Field(
-        7600.0, description="upper edge of the highest band, Hz"
+        7600.0, description="upper edge of the highest band, in Hz"
     )
     emphasis: Annotated[float, Field(ge=0, le=60)] = Field(
-        0.0, description="how much louder the highest band is made beside the lowest, dB"
+        0.0, description="gain of the highest band relative to the lowest, in dB"
     )
-    dynamic_range: Positive = Field(50.0, description="dB below the loudest cell that count as silence")
+    dynamic_range: Positive = Field(50.0, description="level of the floor, in dB below the loudest cell")
     endpoints: Literal["energy", "learnt", "both"] = Field(
-        "both", description="how the letter's ends are found; both: two readings, log-probabilities averaged"
+        "both", description="how start and end are found: by energy, by a network, or both, averaging log-probabilities"
     )
-    endpoint_width: PositiveInt = Field(32, description="channels of the network of learnt endpoints")
-    endpoint_blocks: Blocks = Field(2, description="its mixer blocks")
-    warped: PositiveInt = Field(24, description="tokens over the whole letter")
-    onset: Annotated[int, Field(ge=0)] = Field(
-        20, description="tokens at frame distance from 2 frames before the start"
-    )
-    offset: Annotated[int, Field(ge=0)] = Field(8, description="tokens at frame distance to 2 frames after the end")
+    endpoint_width: PositiveInt = Field(32, description="channels of the endpoint network")
+    endpoint_blocks: Blocks = Field(2, description="mixer blocks of the endpoint network")
+    warped: PositiveInt = Field(24, description="tokens spread evenly over the letter")
+    onset: Annotated[int, Field(ge=0)] = Field(20, description="tokens one frame apart, from 2 frames before the start")
+    offset: Annotated[int, Field(ge=0)] = Field(8, description="tokens one frame apart, up to 2 frames after the end")
 
     @model_validator(mode="after")
     def _four_bands(self) -> "AlignedConfig":
@@ -137,36 +139,40 @@ class AlignedConfig(MelConfig):
         return self
 
 
-GATE: bool = Field(False, description="scale all logits by a learnt share, so as to be unsure where there is no letter")
+GATE: bool = Field(
+    False, description="scale the logits by a sigmoid output, near 0 for non-letters; use it with `corpus.negatives`"
+)
 
 
 class MLPConfig(Section):
-    """Dense layers from features to 26 logits."""
+    """Dense layers from the flattened features to 26 logits."""
 
     kind: Literal["mlp"] = "mlp"
-    hidden: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = Field((100,), description="widths, first to last")
-    activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu"] = "relu"
+    hidden: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = Field(
+        (100,), description="widths of the hidden layers, first to last"
+    )
+    activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu"] = Field("relu", description="activation function")
     norm: Literal["none", "batch", "layer"] = Field("none", description="normalisation before each activation")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="after each activation")
+    dropout: Probability = Field(0.0, description="dropout probability after each activation")
     gate: bool = GATE
 
 
 class TokenModelConfig(Section):
-    """What models have whose weights are shared over frames."""
+    """Settings of models that share weights over frames."""
 
-    width: PositiveInt = Field(96, description="channels of a frame")
-    blocks: Blocks = 4
-    channel_hidden: PositiveInt = Field(192, description="hidden width across channels")
-    pool: PositiveInt = Field(4, description="learnt weighted means over frames that the output layer sees")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    width: PositiveInt = Field(96, description="channels per frame or token")
+    blocks: Blocks = Field(4, description="number of blocks")
+    channel_hidden: PositiveInt = Field(192, description="hidden width of the layers across channels")
+    pool: PositiveInt = Field(4, description="number of weighted means over frames that the output layer sees")
+    dropout: Probability = Field(0.2, description="dropout probability in each block")
     gate: bool = GATE
 
 
 class MixerConfig(TokenModelConfig):
-    """MLP-Mixer: dense layers across frames and across channels in turn."""
+    """MLP-Mixer: alternating dense layers across frames and across channels."""
 
     kind: Literal["mixer"] = "mixer"
-    token_hidden: PositiveInt = Field(64, description="hidden width across frames")
+    token_hidden: PositiveInt = Field(64, description="hidden width of the layers across frames")
 
 
 class GatedMLPConfig(TokenModelConfig):
@@ -175,39 +181,38 @@ class GatedMLPConfig(TokenModelConfig):
     kind: Literal["gmlp"] = "gmlp"
 
 
-Share = Annotated[float, Field(ge=0, le=1, description="share of utterances")]
 Range = Annotated[tuple[float, float], Field(strict=False)]
 
 
 class AugmentConfig(Section):
-    """What is done to training utterances; 0 switches off. From `vocal_tract` on, front ends of mel bands only."""
+    """Random changes of training utterances; 0 turns one off. `vocal_tract` and all after it need mel bands."""
 
-    speed: Annotated[float, Field(ge=0, le=0.7)] = Field(
-        0.0, description="largest |ln| of the change of speed and pitch"
+    speed: Annotated[float, Field(ge=0, le=0.7)] = Field(0.0, description="speed and pitch: largest |ln(factor)|")
+    shift: Fraction = Field(0.0, description="position in the second: largest shift, as a fraction of the free space")
+    edge: Fraction = Field(0.0, description="fraction of utterances that may lose a little at an edge of the second")
+    clip: Fraction = Field(0.0, description="fraction of utterances that are clipped")
+    gain: Annotated[float, Field(ge=0, le=60)] = Field(0.0, description="largest change of level, in dB")
+    companding: Fraction = Field(0.0, description="fraction of utterances quantised to 8 bits (mu-law)")
+    vocal_tract: Annotated[float, Field(ge=0, le=0.5)] = Field(0.0, description="formants: largest |ln(factor)|")
+    reverb: Fraction = Field(0.0, description="fraction of utterances with reverberation")
+    noise: Fraction = Field(0.0, description="fraction of utterances with coloured noise")
+    snr: Range = Field((0.0, 45.0), description="signal-to-noise ratio of `noise`, lowest and highest, in dB")
+    babble: Fraction = Field(0.0, description="fraction of utterances with other voices in the background")
+    babble_snr: Range = Field((3.0, 25.0), description="signal-to-noise ratio of `babble`, lowest and highest, in dB")
+    floor: Fraction = Field(0.0, description="fraction of utterances with the noise floor of a recorder")
+    tilt: Annotated[float, Field(ge=0, le=40)] = Field(0.0, description="largest spectral tilt over the bands, in dB")
+    equalizer: Annotated[float, Field(ge=0, le=40)] = Field(0.0, description="largest spectral ripple, in dB")
+    telephone: Fraction = Field(0.0, description="fraction of utterances with treble, bass or both cut off")
+    jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.0, description="`aligned` only: largest shift of start and end, as a fraction of the length"
     )
-    shift: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of the free room that is moved into")
-    edge: Share = 0.0
-    clip: Share = 0.0
-    gain: Annotated[float, Field(ge=0, le=60)] = Field(0.0, description="largest change of level, dB")
-    companding: Share = 0.0
-    vocal_tract: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.0, description="largest |ln| of the change of formants"
+    time_warp: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        0.0, description="`aligned` only: strength of a random warp of the time axis"
     )
-    reverb: Share = 0.0
-    noise: Share = 0.0
-    snr: Range = Field((0.0, 45.0), description="of the noise, dB")
-    babble: Share = 0.0
-    babble_snr: Range = Field((3.0, 25.0), description="of the babble, dB")
-    floor: Share = 0.0
-    tilt: Annotated[float, Field(ge=0, le=40)] = Field(
-        0.0, description="largest slope of the channel over the band, dB"
+    mask_bands: Annotated[int, Field(ge=0)] = Field(0, description="largest number of adjacent bands that are masked")
+    mask_frames: Annotated[int, Field(ge=0)] = Field(
+        0, description="largest number of adjacent frames or tokens that are masked"
     )
-    equalizer: Annotated[float, Field(ge=0, le=40)] = Field(0.0, description="height of the channel's waves, dB")
-    telephone: Share = 0.0
-    jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(0.0, description="aligned: of the endpoints, by length")
-    time_warp: Annotated[float, Field(ge=0, le=0.9)] = Field(0.0, description="aligned: bend of the time axis")
-    mask_bands: Annotated[int, Field(ge=0)] = Field(0, description="widest stripe of bands that is masked")
-    mask_frames: Annotated[int, Field(ge=0)] = Field(0, description="widest stripe of frames that is masked")
 
     @model_validator(mode="after")
     def _ranges(self) -> "AugmentConfig":
@@ -218,43 +223,48 @@ class AugmentConfig(Section):
         return self
 
     def needs_mel(self) -> list[str]:
-        """Returns the names of settings that are on and act on mel bands."""
+        """Returns the names of the active settings that act on mel bands."""
         acting = ("vocal_tract", "reverb", "noise", "babble", "floor", "tilt", "equalizer", "telephone")
         return [name for name in (*acting, "mask_bands", "mask_frames") if getattr(self, name)]
+
+
+LR: float = Field(0.01, description="learning rate; the schedule scales it")
 
 
 class AdamConfig(Section):
     """Adam (Kingma & Ba, 2015)."""
 
     kind: Literal["adam"] = "adam"
-    lr: Positive = 0.01
-    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
-    eps: Positive = 1e-8
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    lr: Positive = LR
+    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = Field(
+        (0.9, 0.999), description="decay of the moving averages of the gradient and of its square"
+    )
+    eps: Positive = Field(1e-8, description="added to the denominator")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="weight decay")
 
 
 class AdamWConfig(AdamConfig):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
 
     kind: Literal["adamw"] = "adamw"  # type: ignore[assignment]
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="weight decay")
 
 
 class MuonConfig(AdamWConfig):
-    """Muon (Jordan, 2024) for matrices, AdamW for everything else."""
+    """Muon (Jordan, 2024) for matrices, AdamW for all other parameters."""
 
     kind: Literal["muon"] = "muon"  # type: ignore[assignment]
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.95, description="of Muon; betas are AdamW's")
+    momentum: Probability = Field(0.95, description="momentum of Muon; `betas` are those of AdamW")
 
 
 class SGDConfig(Section):
     """Stochastic gradient descent."""
 
     kind: Literal["sgd"] = "sgd"
-    lr: Positive = 0.01
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    nesterov: bool = False
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    lr: Positive = LR
+    momentum: Probability = Field(0.0, description="momentum")
+    nesterov: bool = Field(False, description="use Nesterov momentum")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="weight decay")
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "SGDConfig":
@@ -270,68 +280,81 @@ class ConstantConfig(Section):
 
 
 class CosineConfig(Section):
-    """Linear warm-up, then half a cosine down."""
+    """Linear warm-up to `lr`, then half a cosine down."""
 
     kind: Literal["cosine"] = "cosine"
-    warmup: Fraction = Field(0.05, description="share of all steps")
-    final: Fraction = Field(0.0, description="last learning rate as a share of lr")
+    warmup: Fraction = Field(0.05, description="fraction of the steps in which the learning rate rises")
+    final: Fraction = Field(0.0, description="last learning rate, as a fraction of `lr`")
 
 
 class OneCycleConfig(Section):
-    """Half a cosine up to lr, half a cosine down to almost nothing (Smith & Topin, 2019)."""
+    """Half a cosine up to `lr`, then half a cosine down to almost zero (Smith & Topin, 2019)."""
 
     kind: Literal["one_cycle"] = "one_cycle"
-    warmup: Fraction = Field(0.3, description="share of all steps")
-    initial: Fraction = Field(0.04, description="first learning rate as a share of lr")
-    final: Fraction = Field(4e-6, description="last learning rate as a share of lr")
+    warmup: Fraction = Field(0.3, description="fraction of the steps in which the learning rate rises")
+    initial: Fraction = Field(0.04, description="first learning rate, as a fraction of `lr`")
+    final: Fraction = Field(4e-6, description="last learning rate, as a fraction of `lr`")
 
 
 class DistillConfig(Section):
-    """Learning from the probabilities of trained models (Hinton et al., 2015)."""
+    """Distillation: training on the probabilities of trained models too (Hinton et al., 2015)."""
 
     teachers: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
         ..., description="checkpoints of models with the same front end; their probabilities are averaged"
     )
-    weight: Fraction = Field(0.7, description="of the teachers' probabilities; the labels have the rest")
-    temperature: Positive = Field(2.0, description="divides the logits of teachers and model")
+    weight: Fraction = Field(0.7, description="weight of the teachers' probabilities; the labels have the rest")
+    temperature: Positive = Field(2.0, description="divides the logits of teachers and student")
 
 
 class TrainingConfig(Section):
-    """How the weights are learnt, and when to stop."""
+    """How to train, and when to stop."""
 
-    epochs: PositiveInt = 10
-    batch_size: PositiveInt = 64
+    epochs: PositiveInt = Field(10, description="number of epochs")
+    batch_size: PositiveInt = Field(64, description="utterances per batch")
     optimizer: Annotated[AdamConfig | AdamWConfig | MuonConfig | SGDConfig, Field(discriminator="kind")] = AdamConfig()
     schedule: Annotated[ConstantConfig | CosineConfig | OneCycleConfig, Field(discriminator="kind")] = ConstantConfig()
-    balance: Fraction = Field(0.0, description="draw letters by (frequency) ^ -balance; 0 as they come, 1 evenly")
-    mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="Beta(mixup, mixup) mixes pairs of utterances")
-    ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of the moving average of weights")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's products in training")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    distill: DistillConfig | None = Field(None, description="trained models to learn from, or null")
-    clip_grad_norm: Positive | None = Field(None, description="largest norm of the whole gradient")
-    stop_at_loss: Positive | None = Field(None, description="stop after an epoch whose mean training loss is under it")
-    keep: Literal["best", "last"] = Field(
-        "best", description="the epoch that best.pt holds: by validation, or the last"
+    balance: Fraction = Field(
+        0.0,
+        description="sample utterances with weight (frequency of the letter)^-balance; 1: all letters equally often",
     )
-    patience: PositiveInt | None = Field(None, description="stop after so many epochs without a better validation loss")
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    deterministic: bool = Field(True, description="the same bits from the same seed on CUDA too, at some cost in speed")
-    cuda_graphs: bool = Field(True, description="on CUDA, record a step and repeat it: the same numbers in less time")
+    mixup: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="mix pairs of utterances by Beta(mixup, mixup); 0: off"
+    )
+    ema: Probability = Field(0.0, description="decay of a moving average of the weights, used as the model; 0: off")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the matrix products in training")
+    label_smoothing: Probability = Field(0.0, description="probability mass spread evenly over all letters")
+    distill: DistillConfig | None = Field(None, description="teachers to train on, or null")
+    clip_grad_norm: Positive | None = Field(None, description="largest norm of the gradient, or null")
+    stop_at_loss: Positive | None = Field(
+        None, description="stop after an epoch with a mean training loss below this, or null"
+    )
+    keep: Literal["best", "last"] = Field(
+        "best", description="which epoch best.pt holds: the best on the validation set, or the last"
+    )
+    patience: PositiveInt | None = Field(
+        None, description="stop after this many epochs without a better validation result, or null"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="seed of all random numbers")
+    deterministic: bool = Field(
+        True, description="give the same bits for the same seed on CUDA too, at some cost in speed"
+    )
+    cuda_graphs: bool = Field(
+        True, description="on CUDA, record a training step and replay it: the same numbers in less time"
+    )
 
 
 class OutputConfig(Section):
-    """Where runs are written."""
+    """Where to write runs."""
 
-    folder: str = Field("runs", description="each run gets a folder of its own in here")
+    folder: str = Field("runs", description="each run gets its own folder in it")
     name: Annotated[str, Field(pattern=r"^[\w.-]*[\w-][\w.-]*$")] | None = Field(
-        None, description="name of the run, of letters, digits, '.', '_' and '-'; null: the config file's and the time"
+        None, description="a name of letters, digits, '.', '_' and '-', or null for the config's name and the time"
     )
-    tensorboard: bool = Field(False, description="write event files for TensorBoard too; needs the extra tensorboard")
+    tensorboard: bool = Field(False, description="also write TensorBoard event files; needs the extra `tensorboard`")
 
 
 class Config(Section):
-    """Everything that decides a run."""
+    """All settings of a training run."""
 
     corpus: CorpusConfig = CorpusConfig()
     front_end: Annotated[RawConfig | LogMelConfig | MFCCConfig | AlignedConfig, Field(discriminator="kind")] = (
@@ -341,7 +364,7 @@ class Config(Section):
     model: Annotated[MLPConfig | MixerConfig | GatedMLPConfig, Field(discriminator="kind")] = MLPConfig()
     training: TrainingConfig = TrainingConfig()
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
-        "auto", description="auto (CUDA where there is one), cpu, cuda, or cuda:N"
+        "auto", description="auto (CUDA if available), cpu, cuda or cuda:N"
     )
     output: OutputConfig = OutputConfig()
 
@@ -353,9 +376,7 @@ class Config(Section):
         if isinstance(self.model, MLPConfig) and self.model.norm == "batch" and self.training.batch_size == 1:
             raise ValueError("training.batch_size: expected 2 or more with model.norm batch, found 1")
         if self.corpus.learn == "train+valid" and self.training.keep == "best":
-            raise ValueError(
-                "training.keep: expected last with corpus.learn train+valid, which leaves nothing to choose by"
-            )
+            raise ValueError("training.keep: expected last with corpus.learn train+valid, as no validation set is left")
         if self.training.keep == "last" and self.training.patience is not None:
             raise ValueError("training.patience: expected null with training.keep last, found a number")
         return self
