@@ -1,4 +1,4 @@
-"""Recordings that are broken in every way that was thought of: each is told in one line, or is a letter after all."""
+"""Recordings that are broken in many ways: each is reported in one line, or is decoded after all."""
 
 import os
 import struct
@@ -25,7 +25,7 @@ SOUND = tone(440, 0.4)
 def wav(
     data: bytes, rate: int = RATE, channels: int = 1, bits: int = 16, kind: int = 1, length: int | None = None
 ) -> bytes:
-    """Returns a WAV file whose header says what is asked for, true or not."""
+    """Returns a WAV file with the given header, whether it is true or not."""
     width = channels * bits // 8
     form = struct.pack("<HHIIHH", kind, channels, rate, rate * width & 0xFFFFFFFF, width, bits)
     size = len(data) if length is None else length
@@ -44,7 +44,7 @@ FLOATS = SOUND.astype("<f4")
 
 FILES: dict[str, tuple[bytes, str | None]] = {
     "empty": (b"", "cannot be decoded"),
-    "header only": (wav(b""), "holds no samples"),
+    "header only": (wav(b""), "contains no samples"),
     "half a header": (wav(PCM)[:30], "cannot be decoded"),
     "text": (b"hello, this is no sound\n" * 50, "cannot be decoded"),
     "wrong magic": (b"RIFX" + wav(PCM)[4:], "cannot be decoded"),
@@ -59,7 +59,7 @@ FILES: dict[str, tuple[bytes, str | None]] = {
     "not scaled": (wav((FLOATS * 32768).tobytes(), bits=32, kind=3), "expected samples between -1 and 1"),
     "random": (np.random.default_rng(0).bytes(5000), "cannot be decoded"),
     "zeros": (wav(bytes(8000)), "holds only zeros"),
-    # Not broken, or not so much that nothing can be heard:
+    # Not broken, or not so much that they cannot be decoded:
     "truncated": (wav(PCM)[:5000], None),
     "absurd length": (wav(PCM, length=0xFFFFFFF0), None),
     "one sample": (wav(PCM[1000:1002]), None),
@@ -77,7 +77,7 @@ SUBTYPES = {
 OTHERS = {
     "absent": "no such recording",
     "folder": "found a folder",
-    "dangling link": "a link to a file that is not there",
+    "dangling link": "a link to a missing file",
     "circle of links": "cannot be read",
     "pipe": "found a pipe or device",
     "device": "found a pipe or device",
@@ -88,7 +88,7 @@ BROKEN = [name for name, problem in PROBLEMS.items() if problem is not None]
 
 
 def make(folder: Path, name: str) -> Path:
-    """Writes the recording of a kind; returns its path."""
+    """Writes a recording of a kind; returns its path."""
     path = folder / f"{name}.wav"
     folder.mkdir(parents=True, exist_ok=True)
     if name in FILES:
@@ -112,7 +112,7 @@ def make(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", [*FILES, *SUBTYPES, *OTHERS])
-def test_a_recording_is_a_second_or_told_in_one_line(tmp_path: Path, name: str) -> None:
+def test_a_recording_gives_a_second_or_an_error_of_one_line(tmp_path: Path, name: str) -> None:
     path = make(tmp_path, name)
     problem = PROBLEMS.get(name)
     tracemalloc.start()
@@ -136,7 +136,7 @@ def test_a_recording_is_a_second_or_told_in_one_line(tmp_path: Path, name: str) 
     assert time.perf_counter() - started < 5
 
 
-def test_a_recording_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_missing_permission_is_reported(tmp_path: Path) -> None:
     path = make(tmp_path, "8 bits")
     closed = make(tmp_path / "closed", "8 bits")
     path.chmod(0)
@@ -157,20 +157,20 @@ def test_a_recording_that_may_not_be_read_is_told(tmp_path: Path) -> None:
 
 @pytest.fixture
 def broken_corpus(tone_corpus: Path) -> Path:
-    """The tones and, after them, every broken kind."""
+    """The tones, followed by a recording of every broken kind."""
     utterances = read_manifest(tone_corpus)
     folder = tone_corpus.parent / "broken"
     utterances += [Utterance(folder / f"{name}.wav", "A", "broken", "train") for name in BROKEN]
     write_manifest(tone_corpus, utterances)
     for name in BROKEN:
         make(folder, name)
-    text = tone_corpus.read_text(encoding="utf-8")  # links and devices are named as they are, not where they lead
+    text = tone_corpus.read_text(encoding="utf-8")  # links and devices by their own path, not by their target
     text = text.replace("/dev/zero", "broken/device.wav").replace("broken/nowhere", "broken/dangling link.wav")
     tone_corpus.write_text(text, encoding="utf-8")
     return tone_corpus
 
 
-def test_preparation_lists_all_of_them_or_leaves_them_out_up_to_a_limit(broken_corpus: Path, tmp_path: Path) -> None:
+def test_decoding_lists_broken_recordings_or_skips_them_up_to_a_limit(broken_corpus: Path, tmp_path: Path) -> None:
     corpus = CorpusConfig(manifest=str(broken_corpus), cache=str(tmp_path / "cache"), skip_limit=0.5)
     with pytest.raises(UserError) as caught:
         open_packed(corpus)
@@ -186,7 +186,7 @@ def test_preparation_lists_all_of_them_or_leaves_them_out_up_to_a_limit(broken_c
             open_packed(corpus.model_copy(update={"on_error": "skip", "skip_limit": 0.1}))
 
 
-def test_training_and_predict_tell_the_same(broken_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+def test_training_and_predict_report_the_same(broken_corpus: Path, run_python: Run, tmp_path: Path) -> None:
     config = ["--config", ROOT / "configs" / "quickstart.yaml", f"corpus.manifest={broken_corpus}", "device=cpu"]
     trained = run_python("-m", "speechmlp.train", *config)
     assert trained.returncode == 2
@@ -199,5 +199,5 @@ def test_training_and_predict_tell_the_same(broken_corpus: Path, run_python: Run
     silent = f"{broken_corpus.parent}/broken/zeros.wav: not a letter"  # which is an answer
     assert predicted.stdout.startswith(silent)
     assert len(predicted.stdout.splitlines()) == 4
-    told = [line.removeprefix("error: ") for line in trained.stderr.splitlines()[1:] if "only zeros" not in line]
-    assert [line.removeprefix("error: ") for line in predicted.stderr.splitlines()] == told
+    expected = [line.removeprefix("error: ") for line in trained.stderr.splitlines()[1:] if "only zeros" not in line]
+    assert [line.removeprefix("error: ") for line in predicted.stderr.splitlines()] == expected

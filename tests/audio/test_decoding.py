@@ -1,4 +1,4 @@
-"""Reading recordings: real files of many kinds, against scipy and against what was written."""
+"""Decoding: real files of many formats, compared with scipy and with what was written."""
 
 import shutil
 import subprocess
@@ -63,7 +63,7 @@ def test_resampling_agrees_with_scipy(rate: int) -> None:
 
 
 @pytest.mark.parametrize("rate", [7_919, 22_051, 26_123, 191_999])
-def test_odd_rates_are_resampled_quickly_and_truly(rate: int) -> None:
+def test_odd_rates_are_resampled_quickly_and_correctly(rate: int) -> None:
     started = time.perf_counter()
     resampled = to_mono_16k(torch.from_numpy(tone(1000, 1.0, rate))[None], rate)
     assert time.perf_counter() - started < 20  # the exact kernel took minutes, and gigabytes
@@ -91,21 +91,21 @@ def test_short_waveforms_are_centred_between_zeros(length: int) -> None:
     assert fitted.sum() == wave.sum()
 
 
-@pytest.mark.parametrize("place", [0, 1234, 30_000, 47_000])
-def test_of_long_waveforms_the_loudest_second_is_kept(place: int) -> None:
+@pytest.mark.parametrize("position", [0, 1234, 30_000, 47_000])
+def test_the_loudest_second_of_a_long_waveform_is_kept(position: int) -> None:
     wave = 0.01 * torch.ones(48_000)
-    wave[place : place + 1000] = 0.9
+    wave[position : position + 1000] = 0.9
     fitted, recorded = fit_one_second(wave)
     assert recorded == NUM_SAMPLES
-    assert int((fitted == 0.9).sum()) == min(1000, 48_000 - place)
+    assert int((fitted == 0.9).sum()) == min(1000, 48_000 - position)
 
 
-def test_a_long_silence_keeps_its_first_second() -> None:
+def test_the_first_second_of_a_long_silence_is_kept() -> None:
     assert torch.equal(fit_one_second(torch.zeros(20_000))[0], torch.zeros(NUM_SAMPLES))
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
-def test_a_part_is_the_part_of_the_whole(tmp_path: Path, suffix: str) -> None:
+def test_a_decoded_part_equals_that_part_of_the_whole(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, tone(440, 2.0, 44_100) * np.linspace(0, 1, 88_200, dtype=np.float32), 44_100)
     whole, rate = load(path)
@@ -122,7 +122,7 @@ def test_margins_stop_at_the_ends_of_the_recording(tmp_path: Path) -> None:
     assert load_letter(path, margin=0.1)[1] == round(0.5 * SAMPLE_RATE)
 
 
-def test_what_is_not_a_recording_is_told(tmp_path: Path) -> None:
+def test_files_that_are_not_recordings_are_reported(tmp_path: Path) -> None:
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "text.wav").write_text("hello")
     (tmp_path / "empty.wav").write_bytes(b"")
@@ -134,7 +134,7 @@ def test_what_is_not_a_recording_is_told(tmp_path: Path) -> None:
         "folder.wav": "expected an audio file",
         "text.wav": "cannot be decoded as audio",
         "empty.wav": "cannot be decoded as audio",
-        "none.wav": "holds no samples",
+        "none.wav": "contains no samples",
         "nan.wav": "NaN or infinite",
         "fast.wav": "expected a sample rate",
     }
@@ -144,7 +144,7 @@ def test_what_is_not_a_recording_is_told(tmp_path: Path) -> None:
         assert problem in str(caught.value)
         assert str(tmp_path / name) in str(caught.value)
     soundfile.write(tmp_path / "short.wav", tone(440, 0.5), SAMPLE_RATE)
-    with pytest.raises(UserError, match="holds no samples between 2 and 3 s"):
+    with pytest.raises(UserError, match="contains no samples between 2 and 3 s"):
         load(tmp_path / "short.wav", 2, 3)
 
 
@@ -160,16 +160,16 @@ def test_m4a_is_read_through_ffmpeg(tmp_path: Path) -> None:
     assert part.abs().max() > 0.4
 
 
-def test_without_ffmpeg_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ffmpeg_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
-    monkeypatch.setitem(__import__("sys").modules, "torchcodec", None)  # what an import finds when it is not installed
+    monkeypatch.setitem(__import__("sys").modules, "torchcodec", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"a\.m4a: \.m4a files need FFmpeg: install .*speechmlp\[ffmpeg\]") as caught:
         load(tmp_path / "a.m4a")
     assert len(caught.value.problems) == 1
 
 
 @pytest.mark.corpus
-def test_every_real_prompt_that_soundfile_reads_becomes_a_second(real_recordings: Path) -> None:
+def test_every_real_prompt_is_decoded_to_a_second(real_recordings: Path) -> None:
     files = sorted(path for path in (real_recordings / "prompts").glob("*/*/*") if path.suffix != ".m4a")
     assert len(files) > 600
     for path in files[::7]:

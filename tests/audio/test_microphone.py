@@ -1,4 +1,4 @@
-"""Recording: a stream that reads a file, and PortAudio itself with a microphone that ALSA feeds from a file."""
+"""The microphone: a stream that reads a file, and PortAudio with a microphone that ALSA feeds from a file."""
 
 import importlib.util
 import io
@@ -31,20 +31,20 @@ def has_portaudio() -> bool:
 
 
 class Tape:
-    """Samples as a stream gives them: int16 blocks; quiet when they are at their end."""
+    """A stream of given samples: int16 blocks, with silence after the end."""
 
     samplerate = float(RATE)
 
     def __init__(self, *parts: NDArray[np.float32]) -> None:
         self.samples = (np.concatenate([*parts, QUIET, QUIET]) * 32767).astype(np.int16)
-        self.place = 0
+        self.position = 0
 
     def read(self, frames: int) -> tuple[NDArray[Any], bool]:
-        self.place += frames
-        return self.samples[self.place - frames : self.place, None], False
+        self.position += frames
+        return self.samples[self.position - frames : self.position, None], False
 
 
-def test_what_is_said_is_kept_with_its_beginning_and_little_else() -> None:
+def test_an_utterance_is_recorded_with_its_beginning_and_little_else() -> None:
     hum = tone(300, 0.4, level=0.3)
     screen = io.StringIO()
     found = record(Tape(QUIET[: 2 * RATE], hum), 0.6, screen).numpy()
@@ -56,7 +56,7 @@ def test_what_is_said_is_kept_with_its_beginning_and_little_else() -> None:
     assert screen.getvalue().endswith("\r")  # cleared
 
 
-def test_a_click_is_no_speech_and_a_short_gap_no_end() -> None:
+def test_a_click_is_not_speech_and_a_short_gap_is_not_the_end() -> None:
     click = tone(300, 0.01, level=0.5)
     hum = tone(300, 0.3, level=0.3)
     found = record(Tape(QUIET[:RATE], click, QUIET[:RATE], hum, QUIET[: RATE // 4], hum), 0.6).numpy()
@@ -64,8 +64,8 @@ def test_a_click_is_no_speech_and_a_short_gap_no_end() -> None:
     assert loud[-1] - loud[0] == pytest.approx(0.85 * RATE, abs=0.05 * RATE)
 
 
-def test_silence_and_endless_noise_are_told() -> None:
-    with pytest.raises(UserError, match="heard nothing in 15 s"):
+def test_silence_and_endless_noise_are_errors() -> None:
+    with pytest.raises(UserError, match="no sound in 15 s"):
         record(Tape(), 0.6)
     with pytest.raises(UserError, match="no pause in 60 s"):
         record(Tape(*[QUIET[: RATE // 2], tone(300, 0.3)] * 80), 0.6)

@@ -1,1 +1,1 @@
-"""Recordings: decoding, resampling, measures, listening conditions, the microphone."""
+"""Audio: decoding, resampling, measurements, listening conditions, the microphone."""

@@ -1,11 +1,11 @@
-"""Names of listening conditions, such as `white_10db`; `audio/conditions.py` has what they are."""
+"""Names of listening conditions, such as `white_10db`; `audio/conditions.py` implements them."""
 
 import re
 
 from speechmlp.errors import UserError
 
 CONDITIONS = ("clean", "telephone", "white_10db", "babble_10db")
-"""Those of the results table."""
+"""Conditions of the results table."""
 SWEEPS = {
     "white": ("white_40db", "white_30db", "white_20db", "white_10db", "white_5db", "white_0db"),
     "babble": ("babble_40db", "babble_30db", "babble_20db", "babble_10db", "babble_5db", "babble_0db"),
@@ -15,13 +15,13 @@ SWEEPS = {
     "speed": ("speed_70", "speed_85", "speed_100", "speed_115", "speed_130"),
     "telephone": ("telephone",),
 }
-"""Kind -> conditions, mildest first or in the order of the level."""
+"""Kind -> conditions, mildest first or by increasing level."""
 MEANINGS = {
     "white": "white noise, signal-to-noise ratio in dB",
     "babble": "other voices, signal-to-noise ratio in dB",
-    "reverb": "a room, reverberation time in ms",
+    "reverb": "reverberation time in ms",
     "gain": "gain in dB, clipped at full scale",
-    "shift": "moved within the second, in ms",
+    "shift": "shift within the second, in ms",
     "speed": "speed and pitch in %",
     "telephone": "telephone band",
 }
@@ -29,7 +29,7 @@ _FORM = re.compile(r"(white|babble|gain)_(-?\d{1,3})db|(reverb|shift)_(-?\d{1,4}
 
 
 def parse_condition(name: str) -> tuple[str, int]:
-    """Returns the kind and level of a condition's name; 0 for those without a level.
+    """Returns the kind and level in a condition's name; level 0 for conditions without one.
 
     Raises:
         UserError: there is no such condition.

@@ -1,4 +1,4 @@
-"""Recordings of any format, rate, channel count and length become 16000 samples at 16 kHz.
+"""Decode recordings of any format, rate, channel count and length to 16000 samples at 16 kHz.
 
 Dimension key: `C` channels, `T` samples.
 """
@@ -17,46 +17,46 @@ from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError
 
 MAX_SAMPLE_RATE = 768_000
-"""Hz; a header that claims more is broken."""
+"""Hz; a header with a higher rate is broken."""
 MAX_SECONDS = 3600.0
-"""Longest stretch of a recording that is decoded for one letter."""
+"""Longest part of a recording that is decoded for one letter."""
 MAX_VALUES = 1 << 27
-"""Samples of all channels together that are decoded at once: 512 MB; a small file can hold many more."""
+"""Most samples, over all channels, that are decoded at once: 512 MB; a small file can contain many more."""
 MAX_PEAK = 16.0
-"""Largest float sample: decoders overshoot 1 a little; more means that integers were not scaled."""
+"""Largest float sample: decoders exceed 1 a little; more means that integers were not scaled."""
 
 FFMPEG_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".wma", ".webm", ".3gp"})
-"""Formats that libsndfile does not read and FFmpeg does."""
+"""Formats that FFmpeg reads and libsndfile does not."""
 
 
 def load(path: str | Path, start: float | None = None, end: float | None = None) -> tuple[Tensor, int]:
     """Returns the waveform, float32 [C, T], and sample rate of a recording, or of its part from start to end.
 
-    soundfile reads what libsndfile knows (WAV, FLAC, OGG, MP3, AIFF, SPHERE, ...) by content; `.m4a` and the like go to
-    `torchaudio.load`, which needs torchcodec and FFmpeg's libraries.
+    soundfile reads the formats of libsndfile (WAV, FLAC, OGG, MP3, AIFF, SPHERE, ...), detected by content;
+    `torchaudio.load`, which needs torchcodec and FFmpeg's libraries, reads `.m4a` and similar files.
 
     Args:
         path: the recording.
-        start: seconds from the beginning; values before the beginning mean the beginning.
-        end: seconds from the beginning; values after the end mean the end.
+        start: in seconds; clipped to the beginning of the recording.
+        end: in seconds; clipped to the end of the recording.
 
     Raises:
-        UserError: the file cannot be read or decoded, is too long, holds no samples there, or holds NaN, infinite ones
-            or such as are not scaled to 1.
+        UserError: the file cannot be read or decoded, the part is too long or has no samples, or samples are NaN,
+            infinite or not scaled to 1.
     """
     path = Path(path)
-    if problem := _not_a_file(path):  # told before it is opened: a pipe would be waited for
+    if problem := _not_a_file(path):  # checked before opening: opening a pipe would block
         raise UserError(f"{path}: {problem}")
     try:
         with soundfile.SoundFile(path) as file:
             rate = int(file.samplerate)
             _require_rate(path, rate)
             first, count = _span(path, start, end, rate, file.frames)
-            skipped = first if file.format == "MP3" else 0  # libsndfile's seek in MP3 lands beside the sample
+            skipped = first if file.format == "MP3" else 0  # libsndfile's seek in MP3 is not sample-accurate
             _require_size(path, skipped + count, file.channels)
             file.seek(first - skipped)
-            # At once, because soundfile seeks after each read too.
-            integers = file.subtype == "PCM_16"  # libsndfile makes the same floats, one at a time
+            # In one read, because soundfile seeks after each read too.
+            integers = file.subtype == "PCM_16"  # libsndfile would convert to the same floats, but slower
             samples = file.read(skipped + count, dtype="int16" if integers else "float32", always_2d=True)[skipped:]
         waveform = torch.from_numpy(np.ascontiguousarray(samples.T))  # [C, T]
     except (OSError, ValueError, RuntimeError, MemoryError) as error:  # LibsndfileError is a RuntimeError
@@ -65,12 +65,12 @@ def load(path: str | Path, start: float | None = None, end: float | None = None)
         else:
             raise UserError(f"{path}: {_reason(path, error)}") from error
     if waveform.shape[-1] == 0:
-        raise UserError(f"{path}: holds no samples{_between(start, end)}; expected a recorded letter")
+        raise UserError(f"{path}: contains no samples{_between(start, end)}; expected a recorded letter")
     if waveform.dtype == torch.int16:
         return waveform * 2**-15, rate
     peak = waveform.abs().amax().item()
     if not math.isfinite(peak):
-        raise UserError(f"{path}: holds NaN or infinite samples; expected finite ones")
+        raise UserError(f"{path}: contains NaN or infinite samples; expected finite ones")
     if peak > MAX_PEAK:
         raise UserError(f"{path}: expected samples between -1 and 1, found {peak:g}; divide by the full scale")
     return waveform, rate
@@ -82,7 +82,7 @@ def _not_a_file(path: Path) -> str | None:
             return None
         path.stat()
     except FileNotFoundError:
-        return "a link to a file that is not there" if path.is_symlink() else "no such recording"
+        return "a link to a missing file" if path.is_symlink() else "no such recording"
     except (OSError, ValueError) as error:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
     return f"expected an audio file, found {'a folder' if path.is_dir() else 'a pipe or device'}"
@@ -109,8 +109,8 @@ def _require_rate(path: Path, rate: int) -> None:
 def _require_size(path: Path, frames: int, channels: int) -> None:
     if frames * channels > MAX_VALUES:
         raise UserError(
-            f"{path}: expected at most {MAX_VALUES} samples of all channels together, found {frames} of each of "
-            f"{channels}; cut it, or mix it down"
+            f"{path}: expected at most {MAX_VALUES} samples over all channels, found {frames} in each of {channels} "
+            "channels; cut the recording, or mix it down"
         )
 
 
@@ -126,7 +126,7 @@ def _load_with_ffmpeg(path: Path, start: float | None, end: float | None) -> tup
     torchaudio = import_torchaudio()
     try:
         waveform, rate = torchaudio.load(path)
-    except Exception as error:  # torchcodec fails with ImportError, OSError or RuntimeError by what is missing
+    except Exception as error:  # torchcodec raises ImportError, OSError or RuntimeError, depending on what is missing
         try:
             import torchcodec  # noqa: F401
         except Exception:
@@ -143,17 +143,17 @@ def _load_with_ffmpeg(path: Path, start: float | None, end: float | None) -> tup
 def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
     """Returns the mean of the channels at 16 kHz: float32 [C, T] at `sample_rate` Hz -> float32 [T].
 
-    Resampled by torchaudio's band-limited windowed-sinc interpolation.
+    Resamples with torchaudio's band-limited windowed-sinc interpolation.
     """
     mono = waveform[0] if len(waveform) == 1 else waveform.mean(dim=0)
     return resample(mono, sample_rate, SAMPLE_RATE)
 
 
 def second_start(waveform: Tensor) -> int:
-    """Returns where the second that a model hears begins in a waveform [T], in samples.
+    """Returns the start, in samples, of the second of a waveform [T] that is the input of a model.
 
-    Of a longer waveform the second with the most energy is kept; of several, the first. A shorter one is centred
-    between zeros, so that the second begins before it: (length - 16000) // 2, rounded towards zero.
+    In a longer waveform it is the second with the most energy, the first if there are several. A shorter waveform is
+    centred between zeros, so the start is negative: (length - 16000) // 2, rounded towards zero.
     """
     length = waveform.shape[-1]
     if length <= NUM_SAMPLES:
@@ -164,9 +164,9 @@ def second_start(waveform: Tensor) -> int:
 
 
 def fit_one_second(waveform: Tensor) -> tuple[Tensor, int]:
-    """Returns exactly 16000 samples, and how many of them are recorded: [T] -> ([16000], length).
+    """Returns exactly 16000 samples from `second_start` on, and how many are recorded: [T] -> ([16000], length).
 
-    They begin at `second_start`.
+    The others are zeros.
     """
     length, first = waveform.shape[-1], second_start(waveform)
     if length <= NUM_SAMPLES:
@@ -177,13 +177,13 @@ def fit_one_second(waveform: Tensor) -> tuple[Tensor, int]:
 def load_letter(
     path: str | Path, start: float | None = None, end: float | None = None, margin: float = 0.0
 ) -> tuple[Tensor, int]:
-    """Returns what a model hears of a recording: float32 [16000] at 16 kHz, and how many samples are recorded.
+    """Returns a recording as model input: float32 [16000] at 16 kHz, and how many samples are recorded.
 
     Args:
         path: the recording.
-        start: where the letter starts, in seconds; None for the whole recording.
-        end: where it ends, in seconds.
-        margin: seconds kept on each side of start and end.
+        start: start of the letter, in seconds; None for the whole recording.
+        end: end of the letter, in seconds.
+        margin: seconds kept before start and after end.
 
     Raises:
         UserError: as `load`.

@@ -1,4 +1,4 @@
-"""Measures a recording of a letter as it is, before anything is done to it, and tells what is wrong with it.
+"""Measure the quality of an unprocessed recording of a letter, and find its faults.
 
 Dimension key: `C` channels, `T` samples at the recording's own rate, `F` frames.
 """
@@ -16,47 +16,47 @@ from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 Array = NDArray[np.floating]
 
 SILENT = -60.0
-"""dBFS: a loudest frame under it holds no speech."""
+"""dBFS; a recording has no speech if its loudest frame is below."""
 MIN_SECONDS = 0.08
 """Shorter than any letter that people say."""
 MAX_SECONDS = 5.0
-"""Far more than a letter; a second of it would be used."""
+"""Much longer than a letter; only one second would be used."""
 CLIPPED = 0.0005
-"""Share of samples on plateaus at the peak; clean speech has none."""
+"""Fraction of samples on plateaus at the peak; clean speech has none."""
 MIN_CLIPPED = 8
-"""Samples on plateaus: fewer are chance."""
+"""Samples on plateaus; fewer occur by chance."""
 OFFSET = 0.5
-"""Share of the sound's effective value that a constant may have; people's recordings stay far under it."""
+"""Largest constant offset, relative to the RMS of the sound; real recordings stay far below."""
 MIN_OFFSET = 0.003
-"""Of full scale: a smaller constant is nobody's concern."""
+"""Smallest offset that is reported, relative to full scale."""
 NOISY = 12.0
-"""dB between the sound and the floor of its quietest cells: white noise at 5 dB; AN4's lowest is 15."""
+"""dB between the sound and the floor of its quietest cells: that of white noise at 5 dB SNR; AN4's lowest is 15."""
 DROPOUT = 0.015
-"""Seconds of equal samples with sound right before and after: what a gap in a stream leaves."""
+"""Seconds of equal samples directly between sound, as a gap in a stream leaves."""
 TELEPHONE = 4000.0
-"""Hz: the upper edge of what was recorded at 8 kHz."""
+"""Hz; the upper band edge of recordings made at 8 kHz."""
 CANCELLED = -20.0
-"""dB of the channels' mean under the channels: of opposite polarity."""
+"""Level of the mean of the channels relative to the channels, in dB: they have opposite polarity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """What is measured of a recording.
+    """Measurements of a recording.
 
     Attributes:
-        rate: Hz.
-        seconds: its length.
-        level: dBFS, effective value of its loudest 10 ms.
-        clipped: share of samples on plateaus at the peak, 0 where they are few.
-        offset: mean of all samples, full scale being 1.
-        offset_share: of the effective value of the rest.
-        range: dB between the mean power and the quietest tenth of cells of time and frequency, in the telephone's band.
-        narrow: whether nothing is above 4 kHz although the rate has room for it.
-        start: dB of the first 10 ms under the loudest.
-        end: dB of the last 10 ms under the loudest.
-        dropout: seconds of the longest stretch of equal samples with sound on both sides.
-        cancelled: dB of the channels' mean relative to the channels; 0 for one channel.
-        digest: names the samples, as 16 bits, whatever the file around them; empty for silence.
+        rate: sample rate in Hz.
+        seconds: duration.
+        level: RMS of the loudest 10 ms, in dBFS.
+        clipped: fraction of samples on plateaus at the peak; 0 if they are few.
+        offset: mean of all samples, relative to full scale.
+        offset_share: offset relative to the RMS of the rest.
+        range: dB between the mean power and the quietest tenth of time-frequency cells, in the telephone band.
+        narrow: whether there is nothing above 4 kHz although the rate allows it.
+        start: level of the first 10 ms relative to the loudest, in dB.
+        end: level of the last 10 ms relative to the loudest, in dB.
+        dropout: seconds of the longest run of equal samples with sound on both sides.
+        cancelled: level of the mean of the channels relative to the channels, in dB; 0 for one channel.
+        digest: hash of the samples as 16 bits, independent of the file format; empty for silence.
     """
 
     rate: int
@@ -86,9 +86,9 @@ def _frame_levels(samples: Array, size: int, from_end: bool = False) -> Array:
 
 
 def _plateaus(samples: Array) -> float:
-    """Returns the share of samples in runs of three and more at the highest or lowest value."""
+    """Returns the fraction of samples in runs of three or more at the highest or lowest value."""
     peak = float(np.abs(samples).max())
-    if peak < 0.02:  # so few steps that neighbours are often equal
+    if peak < 0.02:  # too few quantisation steps: neighbours are often equal
         return 0.0
     at_peak = np.abs(samples) >= min(peak - 3e-5, 0.9999)
     three = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
@@ -99,14 +99,14 @@ def _plateaus(samples: Array) -> float:
 
 
 def _longest_gap(samples: Array, rate: int, peak: float) -> float:
-    """Returns the seconds of the longest run of equal samples whose neighbours are loud."""
+    """Returns the duration in seconds of the longest run of equal samples with loud neighbours."""
     changes = np.flatnonzero(np.diff(samples) != 0)
     if len(changes) < 2:
         return 0.0
     near = max(2, rate // 500)
     longest = 0.0
-    for place in np.flatnonzero(np.diff(changes) >= DROPOUT * rate):
-        first, last = changes[place] + 1, changes[place + 1]
+    for index in np.flatnonzero(np.diff(changes) >= DROPOUT * rate):
+        first, last = changes[index] + 1, changes[index + 1]
         sides = (samples[max(0, first - near) : first], samples[last + 1 : last + 1 + near])
         if all(len(side) and np.abs(side - samples[first]).max() > 0.1 * peak for side in sides):
             longest = max(longest, (last + 1 - first) / rate)
@@ -114,11 +114,11 @@ def _longest_gap(samples: Array, rate: int, peak: float) -> float:
 
 
 def _spectrum(samples: Array, rate: int) -> tuple[Array, Array]:
-    """Returns powers [F, bins] of 32 ms every 10 ms inside the recording, and the bins' frequencies in Hz."""
+    """Returns powers [F, bins] of 32 ms frames every 10 ms, without the edges, and the bins' frequencies in Hz."""
     size = max(16, round(0.032 * rate))
     inner = samples[rate // 100 : -(rate // 100)] if len(samples) > size + rate // 50 else samples
     inner = np.pad(inner, (0, max(0, size - len(inner))))
-    window = np.blackman(size)  # its side lobes are lower than 16 bits
+    window = np.blackman(size)  # side lobes below the noise of 16 bits
     frames = np.lib.stride_tricks.sliding_window_view(inner, size)[:: max(1, rate // 100)] * window
     power = np.square(np.abs(np.fft.rfft(frames))) / np.square(window).sum()
     return power, np.fft.rfftfreq(size, 1 / rate)
@@ -132,7 +132,7 @@ def _range(power: Array, frequency: Array) -> float:
 
 
 def _is_narrow(power: Array, frequency: Array, rate: int) -> bool:
-    """Returns whether there is a cliff at 4 kHz and nothing above: hardly more than the rounding to 16 bits."""
+    """Returns whether the spectrum drops at 4 kHz to little more than the rounding noise of 16 bits."""
     if rate < 2.8 * TELEPHONE:
         return False
     cells = _decibels(power)
@@ -145,7 +145,7 @@ def _is_narrow(power: Array, frequency: Array, rate: int) -> bool:
 
 
 def measure(waveform: Tensor, rate: int) -> Sound:
-    """Returns what is measured of a recording, float32 [C, T] at `rate` Hz."""
+    """Returns the measurements of a recording, float32 [C, T] at `rate` Hz."""
     channels = waveform.numpy().astype(np.float64)
     mono = channels.mean(0)
     offset = float(mono.mean())
@@ -176,20 +176,20 @@ def measure(waveform: Tensor, rate: int) -> Sound:
 
 
 def faults(sound: Sound) -> Iterator[tuple[str, str]]:
-    """Yields what is wrong with a recording by itself: the kind of fault and the figures."""
+    """Yields the faults of a single recording: the kind of fault and its figures."""
     if sound.cancelled < CANCELLED:
-        yield "cancelled", f"the mean of the channels is {-sound.cancelled:.0f} dB under them"
+        yield "cancelled", f"the mean of the channels is {-sound.cancelled:.0f} dB below them"
     elif sound.level < SILENT:
         yield "silent", f"loudest 10 ms: {sound.level:.0f} dBFS"
         return
     if sound.clipped >= CLIPPED:
         yield "clipped", f"{100 * sound.clipped:.1f} % of the samples"
     if abs(sound.offset) > MIN_OFFSET and sound.offset_share > OFFSET:
-        yield "offset", f"a constant of {sound.offset:+.3f}, {sound.offset_share:.1f} times the sound's effective value"
+        yield "offset", f"a constant offset of {sound.offset:+.3f}, {sound.offset_share:.1f} times the RMS of the sound"
     if sound.rate < SAMPLE_RATE:
         yield "low_rate", f"{sound.rate} Hz"
     elif sound.narrow:
-        yield "narrow", f"{sound.rate} Hz, and nothing above {TELEPHONE / 1000:g} kHz"
+        yield "narrow", f"{sound.rate} Hz, but nothing above {TELEPHONE / 1000:g} kHz"
     if sound.seconds < MIN_SECONDS:
         yield "short", f"{sound.seconds:.3f} s"
         return
@@ -198,4 +198,4 @@ def faults(sound: Sound) -> Iterator[tuple[str, str]]:
     if sound.dropout:
         yield "dropout", f"{1000 * sound.dropout:.0f} ms of equal samples inside the sound"
     if sound.range < NOISY and sound.cancelled >= CANCELLED:
-        yield "noisy", f"{sound.range:.0f} dB between the sound and its floor"
+        yield "noisy", f"{sound.range:.0f} dB between the sound and the noise floor"

@@ -1,4 +1,4 @@
-"""Records what is said into a microphone, from the first sound to the pause after it, and shows its level.
+"""Record speech from a microphone, from the first sound to the pause after it, and show its level.
 
 Dimension key: `T` samples.
 """
@@ -16,33 +16,33 @@ from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 from speechmlp.errors import UserError
 
 BLOCK = 0.02
-"""Seconds that are read at a time."""
+"""Seconds per read."""
 BEFORE = 0.3
-"""Seconds kept from before the first sound: consonants begin softly."""
+"""Seconds kept before the first sound: consonants start softly."""
 LOUDER = 12.0
-"""dB above the quietest blocks that count as speech."""
+"""Level of speech above the quietest blocks, in dB."""
 LOWEST = -60.0
-"""dBFS; what is below is never speech."""
+"""Lowest level of speech, in dBFS."""
 SHORTEST = 0.06
-"""Seconds of speech; a click is shorter."""
+"""Shortest speech in seconds; a click is shorter."""
 WAIT = 15.0
-"""Seconds until the first sound."""
+"""Longest wait for the first sound, in seconds."""
 LONGEST = 60.0
-"""Seconds of one recording, with the silence before it."""
+"""Longest recording in seconds, including the silence before it."""
 WIDTH = 30
 
 
 class Stream(Protocol):
-    """What is read of `sounddevice.InputStream`."""
+    """The part of `sounddevice.InputStream` that is used."""
 
     samplerate: float
 
     def read(self, frames: int) -> tuple[NDArray[Any], bool]:
-        """Returns int16 [T, 1], and whether samples were lost before."""
+        """Returns int16 [T, 1], and whether samples were lost before it."""
 
 
 def _level(block: NDArray[Any]) -> float:
-    """Returns dBFS of samples between -1 and 1; that of a full-scale square wave is 0."""
+    """Returns the level of samples between -1 and 1 in dBFS; a full-scale square wave has 0."""
     return 10 * math.log10(float(np.mean(np.square(block))) + 1e-12)
 
 
@@ -52,15 +52,15 @@ def _meter(level: float) -> str:
 
 
 def record(stream: Stream, pause: float, screen: TextIO | None = None) -> Tensor:
-    """Returns one thing said, float32 [T] at the stream's rate: with a little before it, and the pause after it.
+    """Returns one spoken utterance, float32 [T] at the stream's rate, with a little before it and the pause after it.
 
     Args:
-        stream: started.
-        pause: seconds of quiet that end it.
-        screen: where the level is shown.
+        stream: a started stream.
+        pause: seconds of silence that end the utterance.
+        screen: stream on which the level is shown.
 
     Raises:
-        UserError: nothing is said, or it does not end.
+        UserError: nothing is said, or the utterance does not end.
     """
     size = round(BLOCK * stream.samplerate)
     before: deque[NDArray[Any]] = deque(maxlen=round(BEFORE / BLOCK))
@@ -89,9 +89,9 @@ def record(stream: Stream, pause: float, screen: TextIO | None = None) -> Tensor
             before.extend(kept)  # a click
             kept, spoken = [], 0
         if not spoken and len(levels) * BLOCK >= WAIT:
-            raise UserError(f"microphone: heard nothing in {WAIT:g} s; check that the right one is on, and not muted")
+            raise UserError(f"microphone: no sound in {WAIT:g} s; check that the right one is connected and not muted")
     else:
-        raise UserError(f"microphone: no pause in {LONGEST:g} s; expected quiet after what is said")
+        raise UserError(f"microphone: no pause in {LONGEST:g} s; expected silence after the speech")
     if screen is not None:
         screen.write("\r" + " " * (WIDTH + 14) + "\r")
         screen.flush()
@@ -99,7 +99,7 @@ def record(stream: Stream, pause: float, screen: TextIO | None = None) -> Tensor
 
 
 def record_seconds(stream: Stream, seconds: float) -> Tensor:
-    """Returns so much of a started stream, float32 [T] at its rate."""
+    """Returns the next seconds of a started stream, float32 [T] at its rate."""
     samples = stream.read(round(seconds * stream.samplerate))[0][:, 0]
     return torch.from_numpy(samples.astype(np.float32) / FULL_SCALE)
 
@@ -108,7 +108,7 @@ def load_sounddevice() -> Any:
     """Returns the module `sounddevice`.
 
     Raises:
-        UserError: it or PortAudio is missing.
+        UserError: sounddevice or PortAudio is missing.
     """
     try:
         import sounddevice
@@ -120,10 +120,10 @@ def load_sounddevice() -> Any:
 
 
 def open_microphone(device: str | int | None = None) -> Any:
-    """Returns an input as a `sounddevice.InputStream`, at 16 kHz if it can, at its own rate otherwise.
+    """Returns a microphone as a `sounddevice.InputStream`, at 16 kHz if possible, otherwise at its own rate.
 
     Args:
-        device: its number or name; the system's default if it is None.
+        device: number or name of the device; None for the system's default.
 
     Raises:
         UserError: sounddevice, PortAudio or a microphone is missing.

@@ -1,4 +1,4 @@
-"""Band-limited resampling, as products of a few dense matrices.
+"""Band-limited resampling by a few dense matrix products.
 
 Dimension key: `T` samples before, `R` samples after, `K` taps.
 """
@@ -15,14 +15,14 @@ from torch.nn import functional as F
 from speechmlp.environment import import_torchaudio
 
 PHASES = 128
-"""Samples that one row of products makes, at least: short rows would leave a processor waiting."""
+"""Fewest output samples per row of a product; shorter rows would be slow."""
 BAND = 80
-"""Neighbouring samples that are made from one stretch of input: the more, the more products are with zeros."""
+"""Adjacent output samples computed from the same stretch of input; with more, more products are with zeros."""
 
 
 @dataclass(frozen=True)
 class _Band:
-    """The kernel of some neighbouring output samples: `taps` [K, outputs] on input samples from `first`."""
+    """The kernel of some adjacent output samples: `taps` [K, outputs] on input samples from `first` on."""
 
     outputs: slice
     first: int
@@ -32,12 +32,12 @@ class _Band:
 class Resampler:
     """torchaudio's windowed-sinc interpolation (`torchaudio.transforms.Resample`) from one rate to another.
 
-    The same kernel and the same numbers but for rounding. Torchaudio convolves with all phases of the kernel side by
-    side, where nine of ten taps are zeros; here they are cut off.
+    The kernel is the same, and so are the results except for rounding. Torchaudio convolves with all phases of the
+    kernel stacked, in which nine of ten taps are zeros; here the zeros are cut off.
 
     Args:
-        before: rate of what comes, in any unit.
-        after: rate of what leaves, in the same unit; not the same.
+        before: input rate, in any unit.
+        after: output rate, in the same unit; different from `before`.
     """
 
     def __init__(self, before: int, after: int) -> None:
@@ -51,8 +51,8 @@ class Resampler:
         self._width = transform.width
         kernel = torch.zeros(self._block, phases.shape[1] + (periods - 1) * before)
         for period in range(periods):
-            place = period * before
-            kernel[period * after : (period + 1) * after, place : place + phases.shape[1]] = phases
+            first = period * before
+            kernel[period * after : (period + 1) * after, first : first + phases.shape[1]] = phases
         self._bands = []
         for start in range(0, self._block, BAND):
             rows = kernel[start : start + BAND]
@@ -62,7 +62,7 @@ class Resampler:
         self._reach = max(band.first + len(band.taps) for band in self._bands)
 
     def __call__(self, waveform: Tensor) -> Tensor:
-        """Returns the waveform [T] as [R], R = T x after / before, rounded up; zeros lie before and behind it."""
+        """Returns the waveform [T] as [R], R = T x after / before, rounded up; it is padded with zeros."""
         length = math.ceil(len(waveform) * self._after / self._before)
         rows = -(-length // self._block)
         reach = (rows - 1) * self._hop + self._reach
@@ -76,14 +76,14 @@ class Resampler:
 
 @lru_cache(maxsize=16)
 def _resampler(ratio: Fraction) -> Resampler:
-    return Resampler(ratio.numerator, ratio.denominator)  # making a kernel costs more than using it
+    return Resampler(ratio.numerator, ratio.denominator)  # building a kernel takes longer than using it
 
 
 def resample(waveform: Tensor, before: int, after: int) -> Tensor:
-    """Returns a waveform [T] of one rate in Hz at another: [R], R = T x after / before, rounded up.
+    """Returns a waveform [T] resampled from one rate in Hz to another: [R], R = T x after / before, rounded up.
 
-    A kernel grows with the ratio's denominator, to gigabytes for rates such as 22051 Hz: those are taken for a
-    neighbour less than a thousandth away. Every usual rate is exact.
+    Kernels grow with the denominator of the ratio, to gigabytes for rates such as 22051 Hz. Such a ratio is replaced
+    by a simpler one, less than a thousandth away. All common rates are exact.
     """
     ratio = Fraction(before, after)
     near = ratio.limit_denominator(640) or ratio
