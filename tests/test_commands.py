@@ -151,7 +151,7 @@ def test_evaluate_tells_what_is_missing(tone_corpus: Path, run_python: Run, tmp_
     assert "Left out: 1 recordings" in skipped.stdout
     assert "Utterances: 155 of 6 speakers" in skipped.stdout
     limited = [*EVALUATE, "--manifest", tone_corpus.parent / "all.tsv", "--on-error", "skip", "--skip-limit", "0"]
-    assert "1 of 156 recordings cannot be read, more than the share of 0 that" in run_python(*limited).stderr
+    assert "1 of 156 recordings cannot be read, more than the fraction of 0 that" in run_python(*limited).stderr
     broken = run_python(*EVALUATE, "--manifest", tone_corpus.parent / "all.tsv")
     assert (broken.returncode, len(broken.stderr.splitlines())) == (2, 2)
     assert "1 of 156 recordings cannot be read" in broken.stderr

@@ -58,7 +58,7 @@ FILES: dict[str, tuple[bytes, str | None]] = {
     "infinite": (wav(np.append(FLOATS, -np.inf).astype("<f4").tobytes(), bits=32, kind=3), "NaN or infinite"),
     "not scaled": (wav((FLOATS * 32768).tobytes(), bits=32, kind=3), "expected samples between -1 and 1"),
     "random": (np.random.default_rng(0).bytes(5000), "cannot be decoded"),
-    "zeros": (wav(bytes(8000)), "holds only zeros"),
+    "zeros": (wav(bytes(8000)), "contains only zeros"),
     # Not broken, or not so much that they cannot be decoded:
     "truncated": (wav(PCM)[:5000], None),
     "absurd length": (wav(PCM, length=0xFFFFFFF0), None),
@@ -180,7 +180,7 @@ def test_decoding_lists_broken_recordings_or_skips_them_up_to_a_limit(broken_cor
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
     packed = open_packed(corpus.model_copy(update={"on_error": "skip"}))
     assert (len(packed.utterances), len(packed.skipped)) == (156, len(BROKEN))
-    limit = rf"{len(BROKEN)} of {156 + len(BROKEN)} .* share of 0\.1 that corpus\.skip_limit"
+    limit = rf"{len(BROKEN)} of {156 + len(BROKEN)} .* fraction of 0\.1 that corpus\.skip_limit"
     for _ in range(2):  # when it is decoded, and when it has been
         with pytest.raises(UserError, match=limit):
             open_packed(corpus.model_copy(update={"on_error": "skip", "skip_limit": 0.1}))

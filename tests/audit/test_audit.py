@@ -203,5 +203,5 @@ def test_the_quick_check_is_silent_about_sound_corpora(clean_corpus: Path, tmp_p
     packed = open_packed(CorpusConfig.model_validate({"manifest": str(tmp_path / "m.tsv"), **how}))
     assert [finding.kind for finding in quick_check(packed)] == ["shared_speaker"]
     assert [problem.partition(": ")[2] for problem in packed.skipped] == [
-        "holds only zeros; expected a recorded letter"
+        "contains only zeros; expected a recorded letter"
     ]

@@ -19,7 +19,7 @@ def letters(tone_corpus: Path, tmp_path: Path) -> SpokenLetters:
     return SpokenLetters.from_manifest(str(tone_corpus), "train", cache=str(tmp_path / "cache"))
 
 
-def test_items_are_in_the_habit_of_torchaudio(letters: SpokenLetters) -> None:
+def test_items_are_like_those_of_torchaudio(letters: SpokenLetters) -> None:
     waveform, sample_rate, label, speaker, utterance_id = letters[27]
     assert (waveform.shape, waveform.dtype, sample_rate) == ((16_000,), torch.float32, 16_000)
     assert (label, speaker, utterance_id) == (1, "s1", "s1/B")
@@ -27,7 +27,7 @@ def test_items_are_in_the_habit_of_torchaudio(letters: SpokenLetters) -> None:
     assert len(letters) == 4 * 26
 
 
-def test_a_dataloader_takes_it(letters: SpokenLetters) -> None:
+def test_the_dataset_works_with_a_dataloader(letters: SpokenLetters) -> None:
     waveforms, rates, labels, speakers, _ = next(iter(DataLoader(letters, batch_size=5)))
     assert waveforms.shape == (5, 16_000)
     assert labels.tolist() == [0, 1, 2, 3, 4]
@@ -43,7 +43,7 @@ def test_batches_equal_the_items(letters: SpokenLetters) -> None:
     assert batch.lengths.tolist() == letters.lengths[[5, 60]].tolist()
 
 
-def test_splits_share_no_speaker_and_miss_no_utterance(tone_corpus: Path, tmp_path: Path) -> None:
+def test_splits_are_speaker_disjoint_and_complete(tone_corpus: Path, tmp_path: Path) -> None:
     parts = [
         SpokenLetters.from_manifest(str(tone_corpus), split, cache=str(tmp_path / "cache"))
         for split in ("train", "valid", "test")
@@ -62,7 +62,7 @@ def test_an_empty_split_is_an_error(tone_corpus: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (1, 4), (3, 1), (4, 4), (5, 4), (6, 4), (9, 4), (64, 64)])
-def test_every_utterance_comes_once(count: int, batch_size: int) -> None:
+def test_every_utterance_is_in_one_batch(count: int, batch_size: int) -> None:
     numbers = torch.arange(count)
     corpus = DeviceCorpus([torch.zeros(count, 4, dtype=torch.int16)], [numbers], numbers, numbers)
     for order in (None, torch.randperm(count)):
@@ -73,21 +73,21 @@ def test_every_utterance_comes_once(count: int, batch_size: int) -> None:
         assert all(len(batch) <= batch_size + (batch_size > 1) for batch in batches)
 
 
-def test_joined_corpora_come_one_after_the_other(letters: SpokenLetters) -> None:
+def test_joined_corpora_are_concatenated(letters: SpokenLetters) -> None:
     corpus = DeviceCorpus.join([letters.to(CPU), letters.to(CPU)])
     batch = corpus.take(torch.tensor([104 + 7, 3, 104 + 3]))
     assert torch.equal(batch.waveforms, torch.stack([letters[7].waveform, letters[3].waveform, letters[3].waveform]))
 
 
 @pytest.mark.cuda
-def test_on_cuda_the_batches_are_the_same(letters: SpokenLetters) -> None:
+def test_batches_are_the_same_on_cuda(letters: SpokenLetters) -> None:
     positions = torch.tensor([3, 50, 7])
     here, there = letters.to(CPU).take(positions), letters.to(torch.device("cuda")).take(positions.cuda())
     assert torch.equal(here.waveforms, there.waveforms.cpu())
     assert torch.equal(here.labels, there.labels.cpu())
 
 
-def test_memory_is_given_back_while_a_large_corpus_is_read(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_released_while_a_large_corpus_is_read(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = open_packed(CorpusConfig(manifest=str(tone_corpus), cache=str(tone_corpus.parent / "cache")))
     before = [batch.waveforms for batch in SpokenLetters(packed, "train").to(CPU).batches(16)]
     released: list[PackedCorpus] = []
@@ -102,13 +102,13 @@ def test_memory_is_given_back_while_a_large_corpus_is_read(tone_corpus: Path, mo
     splits: tuple[Split, ...] = ("train", "valid")
     corpora = [SpokenLetters(packed, split).to(CPU) for split in splits]
     after = [batch.waveforms for batch in DeviceCorpus.join(corpora).batches(16)]
-    assert len(released) >= 4  # two corpora, each time that 1 MB has been read
+    assert len(released) >= 4  # two corpora, after every 1 MB read
     assert all(torch.equal(one, other) for one, other in zip(before[:-1], after, strict=False))
 
 
-def test_a_corpus_may_stay_in_memory_while_its_batches_move(letters: SpokenLetters) -> None:
+def test_a_corpus_may_stay_in_main_memory_while_its_batches_are_moved(letters: SpokenLetters) -> None:
     resident = letters.to(CPU)
-    # torch tells the device "cpu:0" from "cpu", so every batch goes the way that it goes to a GPU, but for the pinning.
+    # torch distinguishes "cpu:0" from "cpu", so batches take the path to a GPU, except for pinning.
     moving = DeviceCorpus(
         [letters._waveforms], [letters._rows], letters.labels, letters.lengths, device=torch.device("cpu:0")
     )
@@ -122,7 +122,7 @@ def test_a_corpus_may_stay_in_memory_while_its_batches_move(letters: SpokenLette
         assert all(torch.equal(one, other) for one, other in zip(batch, same, strict=True))
 
 
-def test_corpora_in_one_tensor_are_the_same(letters: SpokenLetters) -> None:
+def test_corpora_in_one_tensor_give_the_same_batches(letters: SpokenLetters) -> None:
     parts = [letters._waveforms, letters._waveforms[:30], letters._waveforms]
     rows = [torch.tensor([5, 100]), torch.tensor([29, 0, 3]), torch.tensor([77])]
     numbers = torch.arange(6)
@@ -133,7 +133,7 @@ def test_corpora_in_one_tensor_are_the_same(letters: SpokenLetters) -> None:
 
 
 @pytest.mark.cuda
-def test_what_does_not_fit_on_the_gpu_is_read_from_memory(
+def test_a_corpus_too_large_for_the_gpu_stays_in_main_memory(
     letters: SpokenLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     positions, cuda = torch.tensor([3, 50, 7]), torch.device("cuda")

@@ -15,7 +15,7 @@ def write(tmp_path: Path, text: str, name: str = "m.tsv") -> Path:
     return path
 
 
-def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
+def test_a_written_manifest_reads_back_equal(tmp_path: Path) -> None:
     utterances = [
         Utterance(tmp_path / "a" / "x y.wav", "A", "anna", "train"),
         Utterance(tmp_path / 'quo"te.wav', "B", "bob's", "test", 0.25, 1.5),
@@ -26,7 +26,7 @@ def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["m.tsv"]
 
 
-def test_audio_elsewhere_is_named_by_its_whole_path(tmp_path: Path) -> None:
+def test_audio_outside_the_folder_has_an_absolute_path(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     write_manifest(tmp_path / "here" / "m.tsv", [Utterance(tmp_path / "there" / "a.wav", "A", "x", "train")])
     found = read_manifest(tmp_path / "here" / "m.tsv", allow_outside=True)
@@ -34,20 +34,18 @@ def test_audio_elsewhere_is_named_by_its_whole_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["../a.wav", "b/../../a.wav", "/etc/passwd", "{root}/../a.wav", "{root}x/a.wav"])
-def test_recordings_outside_of_the_folder_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
+def test_recordings_outside_the_folder_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     (tmp_path / "here").mkdir()
     text = f"path\tletter\n{path.format(root=tmp_path / 'here')}\tA\nin.wav\tB\n{tmp_path}/here/in.wav\tC\n"
     write(tmp_path / "here", text)
     monkeypatch.chdir(tmp_path)
     for manifest in (tmp_path / "here" / "m.tsv", Path("here/m.tsv"), Path("../" + tmp_path.name) / "here/m.tsv"):
-        with pytest.raises(UserError, match=r"m\.tsv: 1 recordings lie outside its folder, such as .*outside=true"):
+        with pytest.raises(UserError, match=r"m\.tsv: 1 recordings are outside its folder, such as .*outside=true"):
             read_manifest(manifest)
         assert len(read_manifest(manifest, allow_outside=True)) == 3
 
 
-def test_tsv_csv_and_jsonl_say_the_same(tmp_path: Path) -> None:
+def test_tsv_csv_and_jsonl_are_equivalent(tmp_path: Path) -> None:
     rows = [["x.wav", "a", "s1", "0.5", "1"], ["y, z.wav", "B", "s2", "", ""]]
     names = ["path", "letter", "speaker", "start", "end"]
     tsv = "\n".join("\t".join(row) for row in [names, *rows])
@@ -61,7 +59,7 @@ def test_tsv_csv_and_jsonl_say_the_same(tmp_path: Path) -> None:
     assert read_manifest(write(tmp_path, jsonl, "m.jsonl")) == expected
 
 
-def test_other_columns_are_ignored_and_a_byte_order_mark_too(tmp_path: Path) -> None:
+def test_other_columns_and_a_byte_order_mark_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "m.tsv"
     path.write_text("licence\tpath\tletter\nMIT\ta.wav\tQ\n", encoding="utf-8-sig")
     assert read_manifest(path) == [Utterance(tmp_path / "a.wav", "Q", "unknown")]
@@ -78,32 +76,32 @@ def test_other_columns_are_ignored_and_a_byte_order_mark_too(tmp_path: Path) -> 
         ("path\tletter\tstart\tend\na.wav\tA\tnan\t1\n", "m.tsv:2: expected start in seconds"),
         (
             "path\tletter\tstart\tend\na.wav\tA\tx\t1\n",
-            "m.tsv:2: expected start in seconds from the beginning",
+            "m.tsv:2: expected start in seconds, 0 or more, found 'x'",
         ),
-        ("path\tletter\n", "m.tsv: the manifest lists no utterance"),
+        ("path\tletter\n", "m.tsv: the manifest has no utterances"),
         ("", "expected a header line with path and letter"),
         ("file\tletter\na.wav\tA\n", "found no 'path'"),
-        ("path\tletter\tsplit\na.wav\tA\ttrain\nb.wav\tB\t\n", "some lines have a split and others have none"),
+        ("path\tletter\tsplit\na.wav\tA\ttrain\nb.wav\tB\t\n", "some lines have a split and others do not"),
         (
             "path\tletter\tspeaker\tsplit\na.wav\tA\tanna\ttrain\nb.wav\tB\tanna\ttest\n",
-            "a speaker must be in one split only, found 1 in several: anna",
+            "expected every speaker in one split only, found 1 in several: anna",
         ),
     ],
 )
-def test_mistakes_are_told_with_file_and_line(tmp_path: Path, text: str, problem: str) -> None:
+def test_mistakes_are_reported_with_file_and_line(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(UserError) as caught:
         read_manifest(write(tmp_path, text))
     assert problem in str(caught.value)
 
 
-def test_every_wrong_line_is_told(tmp_path: Path) -> None:
+def test_every_invalid_line_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_manifest(write(tmp_path, "path\tletter\na.wav\t1\nb.wav\tB\nc.wav\t2\n"))
     assert [problem.split(": ")[0].rpartition(":")[2] for problem in caught.value.problems] == ["2", "4"]
 
 
 @pytest.mark.parametrize("name", ["none.tsv", "."])
-def test_manifests_that_cannot_be_read_are_told(tmp_path: Path, name: str) -> None:
+def test_unreadable_manifests_are_reported(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="manifest"):
         read_manifest(tmp_path / name)
 
@@ -142,7 +140,7 @@ def test_shared_speakers_can_be_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\tb.wav", "a\nb.wav"])
-def test_names_that_break_a_line_are_told_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+def test_names_with_tabs_or_line_breaks_are_reported_and_nothing_is_written(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="expected a name without tabs and line breaks; rename it"):
         write_manifest(tmp_path / "m.tsv", [Utterance(tmp_path / name, "A", "x")])
     assert list(tmp_path.iterdir()) == []

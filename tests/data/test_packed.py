@@ -19,7 +19,7 @@ from tests.conftest import tone
 
 
 def packs(manifest: Path) -> list[Path]:
-    """Everything in the cache, packs and what should not be there, except locks."""
+    """Returns all files in the cache except locks."""
     return [path for path in (manifest.parent.parent / "cache").iterdir() if path.suffix != ".lock"]
 
 
@@ -27,7 +27,7 @@ def corpus(manifest: Path, **settings: str) -> CorpusConfig:
     return CorpusConfig(manifest=str(manifest), cache=str(manifest.parent.parent / "cache"), **settings)  # type: ignore[arg-type]
 
 
-def test_the_pack_holds_what_the_files_hold(tone_corpus: Path) -> None:
+def test_the_pack_contains_the_decoded_files(tone_corpus: Path) -> None:
     packed = open_packed(corpus(tone_corpus))
     utterances = read_manifest(tone_corpus)
     assert packed.utterances == utterances
@@ -40,7 +40,7 @@ def test_the_pack_holds_what_the_files_hold(tone_corpus: Path) -> None:
     assert packed.labels.tolist() == list(range(26)) * 6
 
 
-def test_processes_decode_what_one_does(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_decode_the_same_as_one(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     utterances = read_manifest(tone_corpus)
     for broken in (40, 41, 155):
         utterances[broken].path.write_bytes(b"no audio")
@@ -59,7 +59,7 @@ def test_processes_decode_what_one_does(tone_corpus: Path, monkeypatch: pytest.M
     assert torch.equal(together.lengths, alone.lengths)
 
 
-def test_a_killed_process_ends_in_one_line(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_is_reported_in_one_line(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("speechmlp.data.packed.WORTH", 1)
     monkeypatch.setattr("speechmlp.data.packed.load_letter", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(UserError, match="was killed"):
@@ -67,7 +67,7 @@ def test_a_killed_process_ends_in_one_line(tone_corpus: Path, monkeypatch: pytes
     assert packs(tone_corpus) == []
 
 
-def test_the_second_time_nothing_is_decoded(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_decoded_the_second_time(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_packed(corpus(tone_corpus)).decoded
     monkeypatch.setattr("speechmlp.data.packed.load_letter", None)
     packed = open_packed(corpus(tone_corpus))
@@ -99,12 +99,12 @@ def test_runs_that_start_together_decode_once(tone_corpus: Path) -> None:
     assert len(packs(tone_corpus)) == 1
 
 
-def test_a_changed_file_is_noticed(tone_corpus: Path) -> None:
+def test_a_changed_file_is_detected(tone_corpus: Path) -> None:
     before = open_packed(corpus(tone_corpus))
     path = before.utterances[3].path
     status = path.stat()
     soundfile.write(path, tone(3000, 0.3), 16_000, subtype="PCM_16")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # even if it pretends to be old
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # the same modification time
     assert path.stat().st_size == status.st_size
     after = open_packed(corpus(tone_corpus))
     assert after.decoded
@@ -112,13 +112,13 @@ def test_a_changed_file_is_noticed(tone_corpus: Path) -> None:
     assert torch.equal(after.waveforms[4], before.waveforms[4])
 
 
-def test_changed_manifest_and_settings_are_noticed(tone_corpus: Path) -> None:
+def test_a_changed_manifest_and_changed_settings_are_detected(tone_corpus: Path) -> None:
     open_packed(corpus(tone_corpus))
     assert open_packed(corpus(tone_corpus, on_error="skip")).decoded
     text = tone_corpus.read_text()
     tone_corpus.write_text(text.replace("\tA\t", "\tB\t"))
     assert open_packed(corpus(tone_corpus)).labels.tolist()[0] == 1
-    assert len(packs(tone_corpus)) == 2  # one a set of settings; stale ones are replaced, nothing temporary is left
+    assert len(packs(tone_corpus)) == 2  # one per set of settings; old packs are replaced, no temporary files are left
 
 
 def test_unreadable_recordings_are_listed_and_nothing_is_written(tone_corpus: Path) -> None:
@@ -133,7 +133,7 @@ def test_unreadable_recordings_are_listed_and_nothing_is_written(tone_corpus: Pa
     assert packs(tone_corpus) == []
 
 
-def test_unreadable_recordings_can_be_left_out(tone_corpus: Path) -> None:
+def test_unreadable_recordings_can_be_skipped(tone_corpus: Path) -> None:
     path = read_manifest(tone_corpus)[5].path
     path.write_text("not audio")
     packed = open_packed(corpus(tone_corpus, on_error="skip"))
@@ -144,7 +144,7 @@ def test_unreadable_recordings_can_be_left_out(tone_corpus: Path) -> None:
     assert len(open_packed(corpus(tone_corpus, on_error="skip")).utterances) == 156
 
 
-def test_a_damaged_pack_is_made_anew(tone_corpus: Path) -> None:
+def test_a_damaged_pack_is_replaced(tone_corpus: Path) -> None:
     open_packed(corpus(tone_corpus))
     (folder,) = packs(tone_corpus)
     with (folder / "waveforms.i16").open("r+b") as file:
@@ -154,14 +154,14 @@ def test_a_damaged_pack_is_made_anew(tone_corpus: Path) -> None:
     assert open_packed(corpus(tone_corpus)).decoded
 
 
-def test_a_cache_that_cannot_be_written_is_told(tone_corpus: Path) -> None:
+def test_an_unwritable_cache_is_reported(tone_corpus: Path) -> None:
     blocked = tone_corpus.parent / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match="cannot write the decoded corpus"):
         open_packed(CorpusConfig(manifest=str(tone_corpus), cache=str(blocked / "cache")))
 
 
-def test_writing_to_a_pack_in_memory_leaves_the_file_alone(tone_corpus: Path) -> None:
+def test_writing_to_a_pack_in_memory_does_not_change_the_file(tone_corpus: Path) -> None:
     packed = open_packed(corpus(tone_corpus))
     before = packed.waveforms[0].clone()
     packed.waveforms[0].zero_()

@@ -3,7 +3,7 @@ import torch
 from speechmlp.data.sampler import Sampler
 
 
-def test_the_order_depends_on_the_generator_alone() -> None:
+def test_the_order_depends_only_on_the_generator() -> None:
     sampler = Sampler(torch.arange(26).repeat(4), [104], [], balance=0.0)
 
     def order(seed: int) -> list[int]:
@@ -23,7 +23,7 @@ def test_balance_draws_rare_letters_as_often_as_frequent_ones() -> None:
     assert abs(int((half >= 900).sum()) - 250) < 50
 
 
-def test_mixed_corpora_come_in_their_shares() -> None:
+def test_additional_corpora_are_drawn_by_weight() -> None:
     labels = torch.arange(26).repeat(8)
     sampler = Sampler(labels, [104, 104], [0.25], balance=0.0)
     order = sampler.order(torch.Generator().manual_seed(0))

@@ -26,11 +26,11 @@ def test_splits_by_speaker_are_stable_and_proportional() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 4, 7, 20])
-def test_few_speakers_still_fill_every_split(count: int) -> None:
+def test_few_speakers_fill_every_split(count: int) -> None:
     assert set(split([f"s{number}" for number in range(count)]).values()) == set(SPLITS)
 
 
-def test_a_share_of_nothing_gets_nobody() -> None:
+def test_a_split_of_fraction_0_is_empty() -> None:
     assert set(split([f"s{number}" for number in range(9)], valid=0.0).values()) == {"train", "test"}
 
 
@@ -39,7 +39,7 @@ def test_one_speaker_is_in_one_split() -> None:
 
 
 def test_each_letter_is_in_every_split() -> None:
-    # One letter a speaker, as with files whose speakers are not known: chance alone would leave most letters out.
+    # One letter per speaker, as for files with unknown speakers: by chance most letters would be missing.
     speakers = [f"{letter}/{number}" for letter in LETTERS for number in range(5)]
     letters = [speaker[0] for speaker in speakers]
     splits = split_by_speaker(speakers, letters, 0.1, 0.1)
@@ -61,7 +61,7 @@ def test_any_speakers_and_letters_are_split(spoken: list[tuple[str, str]]) -> No
         assert "train" in splits.values()
 
 
-def test_speakers_are_dealt_evenly_by_gender() -> None:
+def test_speakers_are_divided_evenly_by_gender() -> None:
     genders: dict[str, str | None] = {f"f{number}": "female" for number in range(8)}
     genders |= {f"m{number}": "male" for number in range(8)}
     parts = deal(genders, 4)

@@ -80,5 +80,5 @@ def test_kinds_are_the_first_folders_and_letters_are_refused(tone_corpus: Path, 
         UserError, match=r"absent\.tsv: no such manifest of recordings without a letter.*prepare_noises"
     ):
         load_negatives(corpus, [str(tmp_path / "absent.tsv")], None)
-    with pytest.raises(UserError, match="expected '-' as the letter of what is none, found 'A'"):
+    with pytest.raises(UserError, match="expected '-' as the letter of a non-letter, found 'A'"):
         load_negatives(corpus, [str(tone_corpus)], None)

@@ -1,1 +1,1 @@
-"""From a manifest to batches on a device."""
+"""Data: from a manifest to batches on a device."""

@@ -1,4 +1,4 @@
-"""Spoken letters as a torch Dataset, and as batches on a device.
+"""Spoken letters as a PyTorch dataset and as batches on a device.
 
 Dimension key: `N` utterances, `B` batch, `T` samples (16000).
 """
@@ -21,9 +21,9 @@ from speechmlp.errors import UserError
 
 
 class Batch(NamedTuple):
-    """Utterances side by side: waveforms float32 [B, T], labels int64 [B], lengths int64 [B] in samples.
+    """A batch of utterances: waveforms float32 [B, T], labels int64 [B], lengths int64 [B] in samples.
 
-    Label 26 says that there is no letter.
+    Label 26 is a non-letter.
     """
 
     waveforms: Tensor
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One utterance in the habit of `torchaudio.datasets`: waveform float32 [T], sample rate in Hz, label 0 to 25."""
+    """One utterance, as in `torchaudio.datasets`: waveform float32 [T], sample rate in Hz, label 0 to 25."""
 
     waveform: Tensor
     sample_rate: int
@@ -42,17 +42,17 @@ class Item(NamedTuple):
 
 
 class SpokenLetters(Dataset[Item]):
-    """The utterances of one split.
+    """The utterances of one or more splits.
 
-    Indexing gives an `Item`, so the dataset fits `torch.utils.data.DataLoader`; training reads `batches` instead, which
-    converts whole batches on the device.
+    Indexing gives an `Item`, so the dataset works with `torch.utils.data.DataLoader`. Training uses `batches` of a
+    `DeviceCorpus` instead, which converts whole batches on the device.
 
     Args:
         packed: the decoded corpus.
-        splits: train, valid or test; None, or nothing, for every utterance.
+        splits: train, valid or test; None, or no argument, for all utterances.
 
     Raises:
-        UserError: the splits hold no utterance.
+        UserError: the splits have no utterance.
     """
 
     def __init__(self, packed: PackedCorpus, *splits: Split | None) -> None:
@@ -74,7 +74,7 @@ class SpokenLetters(Dataset[Item]):
 
     @classmethod
     def from_manifest(cls, manifest: str, split: Split | None = None, cache: str = "data/cache") -> "SpokenLetters":
-        """Returns a split of a manifest, decoded once into the cache folder.
+        """Returns a split of a manifest; recordings are decoded once into the cache folder.
 
         Raises:
             UserError: the manifest or a recording cannot be read, or the split is empty.
@@ -83,7 +83,7 @@ class SpokenLetters(Dataset[Item]):
 
     @property
     def speakers(self) -> list[str]:
-        """Speaker of each utterance, [N]."""
+        """The speaker of each utterance, [N]."""
         return [utterance.speaker for utterance in self.utterances]
 
     def __len__(self) -> int:
@@ -95,26 +95,26 @@ class SpokenLetters(Dataset[Item]):
         return Item(waveform, SAMPLE_RATE, int(self.labels[index]), utterance.speaker, utterance.id)
 
     def to(self, device: torch.device) -> "DeviceCorpus":
-        """Returns the utterances as they are read in training.
+        """Returns the utterances for training on a device.
 
-        On a CUDA device the whole split moves there once, as int16 (32 kB an utterance), where it takes no more than
-        half of the free memory; else, and on the CPU, it stays memory-mapped, and its batches move.
+        On CUDA the whole split is moved once, as int16 (32 kB per utterance), if it takes at most half of the free
+        memory. Otherwise, and on the CPU, it stays memory-mapped and batches are moved.
         """
         size = len(self) * self._waveforms[0].nbytes
         if device.type == "cpu" or size > torch.cuda.mem_get_info(device)[0] // 2:
-            indexed = torch.zeros(0, device=device).device  # cuda:0 where cuda is asked for
+            indexed = torch.zeros(0, device=device).device  # cuda:0 for cuda
             return DeviceCorpus([self._waveforms], [self._rows], self.labels, self.lengths, [self._release], indexed)
         rows = torch.arange(len(self), device=device)
         waveforms = self._waveforms[self._rows].to(device)
         return DeviceCorpus([waveforms], [rows], self.labels.to(device), self.lengths.to(device))
 
     def power(self) -> Tensor:
-        """Returns the mean square [N] of each utterance's recorded samples, full scale being 1."""
+        """Returns the mean square [N] of each utterance's recorded samples, relative to full scale."""
         everything = self.to(torch.device("cpu")).batches(1024)
         return torch.cat([batch.waveforms.square().sum(1) / batch.lengths.clamp_min(1) for batch in everything])
 
     def heard(self, condition: str, device: torch.device) -> "DeviceCorpus":
-        """Returns the utterances on a device as they are heard in a listening condition, by name."""
+        """Returns the utterances on a device under a listening condition, given by name."""
         if condition == "clean":
             return self.to(device)
         waveforms = apply_condition(condition, self._waveforms[self._rows].float() / FULL_SCALE, self.lengths)
@@ -126,43 +126,43 @@ class SpokenLetters(Dataset[Item]):
 def load_negatives(
     corpus: CorpusConfig, manifests: Sequence[str], split: Split | None
 ) -> tuple[list[SpokenLetters], list[str]]:
-    """Returns recordings that hold no letter, by manifest, and the kind of every one.
+    """Returns the non-letters of each manifest, and the kind of each recording.
 
     Args:
-        corpus: how recordings are read.
-        manifests: lists of them; the first folder of a path beside its manifest names the kind.
-        split: of the manifests that have splits; None for all of them.
+        corpus: how to read the recordings.
+        manifests: manifests of non-letters; the first folder of a path, relative to the manifest, names the kind.
+        split: split to use in manifests that have splits; None for all recordings.
 
     Raises:
-        UserError: a manifest or a recording cannot be read, or has nothing in the split.
+        UserError: a manifest or a recording cannot be read, or a manifest has no recording in the split.
     """
     parts, kinds = [], []
     for manifest in manifests:
         packed = open_packed(corpus.model_copy(update={"manifest": manifest}), letters=False)
         part = SpokenLetters(packed, split if packed.utterances[0].split is not None else None)
         for path in (utterance.path for utterance in part.utterances):
-            beside = path.is_relative_to(Path(manifest).parent)
-            kinds.append(path.relative_to(Path(manifest).parent).parts[0] if beside else path.parent.name)
+            inside = path.is_relative_to(Path(manifest).parent)
+            kinds.append(path.relative_to(Path(manifest).parent).parts[0] if inside else path.parent.name)
         parts.append(part)
     return parts, kinds
 
 
 class DeviceCorpus:
-    """Utterances on their device, from which batches are taken; several corpora can be joined without copying.
+    """Utterances of one or more corpora, with batches on a device.
 
-    Keeps references; copies nothing.
+    Keeps references to the waveforms without copying them.
 
     Args:
         waveforms: int16 [M, T] of each corpus.
-        rows: int64, which rows of each belong here; N together.
+        rows: int64, the rows used of each corpus; N in total.
         labels: int64 [N].
         lengths: int64 [N], in samples.
-        release: functions that give memory which reading took back to the system.
-        device: where the batches go, if not where the rest is: waveforms may stay in the machine's memory.
+        release: functions that return the memory used by reading to the system.
+        device: device of the batches, if it is not that of the labels: waveforms may stay in main memory.
     """
 
     HELD = 1 << 25
-    """Bytes that are read of memory-mapped corpora before they are given back to the system."""
+    """Bytes read from memory-mapped corpora before their memory is released."""
 
     def __init__(
         self,
@@ -185,16 +185,16 @@ class DeviceCorpus:
 
     @classmethod
     def join(cls, corpora: "list[DeviceCorpus]") -> "DeviceCorpus":
-        """Returns corpora one after the other; on a GPU their waveforms are copied into one tensor."""
-        # Where one of them stays in the machine's memory, rows are looked up there, without waiting for the GPU.
-        place = next((corpus.labels.device for corpus in corpora if corpus.labels.device.type == "cpu"), None)
-        place = place or corpora[0].device
-        rows = [part.to(place) for corpus in corpora for part in torch.split(corpus._rows, corpus._sizes)]
+        """Returns the concatenation of corpora; on a GPU their waveforms are copied into one tensor."""
+        # If one of them is in main memory, rows are looked up there, without waiting for the GPU.
+        lookup = next((corpus.labels.device for corpus in corpora if corpus.labels.device.type == "cpu"), None)
+        lookup = lookup or corpora[0].device
+        rows = [part.to(lookup) for corpus in corpora for part in torch.split(corpus._rows, corpus._sizes)]
         waveforms = [part for corpus in corpora for part in corpus._waveforms]
-        if place.type == "cuda":
+        if lookup.type == "cuda":
             waveforms, rows = stacked(waveforms, rows)
-        labels = torch.cat([corpus.labels.to(place) for corpus in corpora])
-        lengths = torch.cat([corpus._lengths.to(place) for corpus in corpora])
+        labels = torch.cat([corpus.labels.to(lookup) for corpus in corpora])
+        lengths = torch.cat([corpus._lengths.to(lookup) for corpus in corpora])
         release = [free for corpus in corpora for free in corpus._release]
         return cls(waveforms, rows, labels, lengths, release, corpora[0].device)
 
@@ -222,7 +222,7 @@ class DeviceCorpus:
         return Batch(scaled, labels.to(self.device, non_blocking=True), lengths.to(self.device, non_blocking=True))
 
     def _read_rows(self, waveforms: Tensor, rows: Tensor) -> Tensor:
-        """Returns int16 [B, T] on the device. From the machine's memory they go by pinned memory, without waiting."""
+        """Returns int16 [B, T] on the device; copies from main memory asynchronously, through pinned memory."""
         if waveforms.device == self.device:
             return waveforms.index_select(0, rows.to(self.device))
         pinned = self.device.type == "cuda"
@@ -231,25 +231,25 @@ class DeviceCorpus:
         return chosen.to(self.device, non_blocking=True)
 
     def positions(self, batch_size: int, order: Tensor) -> tuple[Tensor, ...]:
-        """Returns the positions int64 [B] of each batch of an order int64 [M], where `take` reads them."""
+        """Returns the positions int64 [B] of each batch of an order int64 [M], on the device that `take` needs."""
         return torch.split(order.to(self._rows.device), batch_sizes(len(order), batch_size))
 
     def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """Yields the utterances in an order, int64 [M]; every one once, in the corpus's order, without one.
+        """Yields the utterances in batches.
 
         Args:
-            batch_size: utterances in a batch. The last one may be smaller; an utterance that would be alone joins the
-                batch before it, because batch normalisation has nothing to learn from one.
-            order: positions int64 [M].
+            batch_size: utterances per batch. The last batch may be smaller; a single last utterance joins the batch
+                before it, because batch normalisation needs at least two.
+            order: positions int64 [M]; None for every utterance once, in the order of the corpus.
         """
         for positions in self.positions(batch_size, torch.arange(len(self)) if order is None else order):
             yield self.take(positions)
 
 
 def stacked(waveforms: list[Tensor], rows: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Returns the waveforms of several corpora as one tensor, and their rows in it.
+    """Returns the waveforms of several corpora as one tensor, and the rows of their utterances in it.
 
-    To find out which utterances of a batch are of which corpus the processor would wait for the GPU at every step.
+    With separate tensors, looking up the corpus of each utterance would wait for the GPU at every step.
     """
     sizes = [0, *(len(part) for part in waveforms[:-1])]
     offsets = torch.tensor(sizes).cumsum(0).tolist()

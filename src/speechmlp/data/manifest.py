@@ -1,8 +1,8 @@
-"""The manifest: one line an utterance, the same for every corpus.
+"""Read and write manifests: one line per utterance, in the same format for every corpus.
 
 Columns: `path` (relative to the manifest's folder), `letter`, `speaker`, `split` (train, valid or test), and
-optionally `start` and `end` in seconds if the letter is a part of the recording, and `gender`. Others are ignored. TSV,
-CSV and JSON lines are told apart by the file's suffix.
+optionally `gender`, and `start` and `end` in seconds if the letter is a part of the recording. Others are ignored. The
+suffix of the file decides between TSV, CSV and JSON lines.
 """
 
 import csv
@@ -23,7 +23,7 @@ Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 COLUMNS = ("path", "letter", "speaker", "split", "start", "end")
 GENDERS = {"f": "female", "m": "male"}
-"""Short names of genders; other names stay as they are written."""
+"""Short names of genders; other names are kept as written."""
 UNKNOWN_SPEAKER = "unknown"
 
 
@@ -34,11 +34,11 @@ class Utterance:
     Attributes:
         path: the recording.
         letter: upper-case letter, or `NOT_A_LETTER`.
-        speaker: who speaks; utterances of one speaker are never in two splits.
-        split: train, valid or test; None where the manifest has no such column.
-        start: where the letter starts in the recording, in seconds; None for the whole recording.
-        end: where it ends, in seconds.
-        gender: of the speaker, female or male or another word; None where it is not known.
+        speaker: name of the speaker; a speaker is in one split only.
+        split: train, valid or test; None if the manifest has no such column.
+        start: start of the letter in the recording, in seconds; None for the whole recording.
+        end: end of the letter, in seconds.
+        gender: gender of the speaker: female, male or another word; None if unknown.
     """
 
     path: Path
@@ -51,14 +51,14 @@ class Utterance:
 
     @property
     def id(self) -> str:
-        """Names the utterance within its corpus."""
+        """The name of the utterance within its corpus."""
         name = f"{self.path.parent.name}/{self.path.stem}"
         return name if self.start is None else f"{name}:{self.start:g}-{self.end:g}"
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yields (line number, column -> value) of a manifest of any of the three kinds."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    """Yields (line number, column -> value) of a manifest in any of the three formats."""
+    if path.exists() and not path.is_file():  # reading a pipe would block
         raise ValueError("expected a file, found a folder, pipe or device")
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix.lower() in (".jsonl", ".ndjson"):
@@ -67,7 +67,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                     row = json.loads(line)
                     if not isinstance(row, dict):
                         raise ValueError(f"line {number}: expected a JSON object")
-                    json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
+                    json.dumps(row, ensure_ascii=False).encode()  # rejects half a surrogate pair
                     yield number, row
         else:
             delimiter = "," if path.suffix.lower() == ".csv" else "\t"
@@ -91,7 +91,7 @@ def _seconds(row: Mapping[str, Any], column: str) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value < 0:
-        raise ValueError(f"expected {column} in seconds from the beginning, found {reprlib.repr(text)}")
+        raise ValueError(f"expected {column} in seconds, 0 or more, found {reprlib.repr(text)}")
     return value
 
 
@@ -114,9 +114,9 @@ def _path(row: Mapping[str, Any], root: Path) -> Path:
 
 
 def _leaves(path: Path, root: Path) -> bool:
-    """Returns whether a path leads out of a folder; links in the folder are its owner's, and are not looked at."""
-    whole = Path(os.path.normpath(root.absolute()))  # resolve() would follow links
-    bases = [base for base in (root, whole) if path.is_relative_to(base)]
+    """Returns whether a path leads out of a folder; symbolic links in the folder are trusted."""
+    absolute = Path(os.path.normpath(root.absolute()))  # resolve() would follow links
+    bases = [base for base in (root, absolute) if path.is_relative_to(base)]
     return not bases or ".." in path.relative_to(bases[0]).parts
 
 
@@ -126,7 +126,7 @@ def _utterance(row: Mapping[str, Any], root: Path, letters: bool) -> Utterance:
     if letters:
         letter = LETTERS[label_of(letter)]
     elif letter != NOT_A_LETTER:
-        raise ValueError(f"expected {NOT_A_LETTER!r} as the letter of what is none, found {reprlib.repr(letter)}")
+        raise ValueError(f"expected {NOT_A_LETTER!r} as the letter of a non-letter, found {reprlib.repr(letter)}")
     split = _text(row, "split") or None
     if split is not None and split not in SPLITS:
         raise ValueError(f"expected split train, valid or test, found {reprlib.repr(split)}")
@@ -140,7 +140,7 @@ def _utterance(row: Mapping[str, Any], root: Path, letters: bool) -> Utterance:
 
 
 def shared_speakers(utterances: Iterable[Utterance]) -> list[str]:
-    """Returns the speakers that are in more than one split, sorted; those who are not known do not count."""
+    """Returns the speakers in more than one split, sorted; unknown speakers do not count."""
     splits_of: dict[str, set[str]] = {}
     for utterance in utterances:
         splits_of.setdefault(utterance.speaker, set()).add(utterance.split or "")
@@ -154,13 +154,13 @@ def read_manifest(
 
     Args:
         path: the file.
-        letters: whether letters are expected, or recordings that hold none.
+        letters: whether letters are expected, or non-letters.
         allow_shared: whether a speaker may be in more than one split.
         allow_outside: whether recordings may lie outside the manifest's folder.
 
     Raises:
-        UserError: the file is missing or empty, a line does not fit (all such lines are listed), a recording lies
-            outside, some lines have a split and others not, or a speaker is in more than one split.
+        UserError: the file is missing or empty, lines are invalid (all of them are listed), a recording lies outside
+            the folder, only some lines have a split, or a speaker is in more than one split.
     """
     path = Path(path)
     problems: list[str] = []
@@ -169,7 +169,7 @@ def read_manifest(
         for number, row in _rows(path):
             try:
                 utterances.append(_utterance(row, path.parent, letters))
-            except (ValueError, OverflowError) as error:  # numbers of 400 digits
+            except (ValueError, OverflowError) as error:  # OverflowError: numbers of 400 digits
                 problems.append(f"{path}:{number}: {error}")
     except FileNotFoundError as error:
         if not letters:
@@ -189,17 +189,17 @@ def read_manifest(
         raise UserError(*problems)
     if not allow_outside and (outside := [one.path for one in utterances if _leaves(one.path, path.parent)]):
         raise UserError(
-            f"{path}: {len(outside)} recordings lie outside its folder, such as {outside[0]}; allow it with "
+            f"{path}: {len(outside)} recordings are outside its folder, such as {outside[0]}; allow this with "
             "corpus.outside=true (--outside for evaluate and audit)"
         )
     if not utterances:
-        raise UserError(f"{path}: the manifest lists no utterance; expected one line for each")
+        raise UserError(f"{path}: the manifest has no utterances; expected one line for each")
     if len({utterance.split is None for utterance in utterances}) > 1:
-        raise UserError(f"{path}: some lines have a split and others have none; give every line one")
+        raise UserError(f"{path}: some lines have a split and others do not; give every line a split")
     if not allow_shared and (shared := shared_speakers(utterances)):
         raise UserError(
-            f"{path}: a speaker must be in one split only, found {len(shared)} in several: {', '.join(shared[:5])}; "
-            "accuracy on known voices says nothing about new ones (corpus.shared_speakers=true where that is meant)"
+            f"{path}: expected every speaker in one split only, found {len(shared)} in several: "
+            f"{', '.join(shared[:5])}; corpus.shared_speakers=true allows it, to measure accuracy on known voices"
         )
     return utterances
 
@@ -208,8 +208,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Writes a TSV manifest, whole or not at all, with paths relative to its folder.
 
     Raises:
-        UserError: a path or a name holds a tab or a line break, which the format has no place for, or the file cannot
-            be written.
+        UserError: a path or a name contains a tab or a line break, or the file cannot be written.
     """
     path = Path(path)
     utterances = list(utterances)
@@ -219,7 +218,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     for utterance in utterances:
         try:
             relative = utterance.path.resolve().relative_to(root)
-        except ValueError:  # audio elsewhere, as with a folder of one's own
+        except ValueError:  # the audio is outside the manifest's folder
             relative = utterance.path.resolve()
         times = ["" if time is None else f"{time:.3f}" for time in (utterance.start, utterance.end)]
         row = [relative.as_posix(), utterance.letter, utterance.speaker, utterance.split or "", *times]
@@ -229,5 +228,5 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
         rows.append(row)
     if problems:
         raise UserError(*problems)
-    # Cells hold no tabs and line breaks, so this is TSV.
+    # No cell contains tabs or line breaks, so this is valid TSV.
     write_text(path, "".join("\t".join(row) + "\n" for row in ([*COLUMNS, *further], *rows)))

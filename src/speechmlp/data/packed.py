@@ -1,7 +1,7 @@
-"""The packed corpus: every utterance decoded once, as int16 [N, 16000] in one memory-mapped file.
+"""The packed corpus: all utterances decoded once, as int16 [N, 16000] in one memory-mapped file.
 
-A pack belongs to one manifest and one set of reading settings. It carries a fingerprint of the manifest's bytes and of
-each recording's size and times of change, so a second run starts at once and a changed file is noticed.
+There is one pack per manifest and set of reading settings. It stores a fingerprint of the manifest's content and of
+the size and modification times of each recording: a second run starts at once, and changed files are detected.
 """
 
 import hashlib
@@ -32,14 +32,14 @@ from speechmlp.labels import NOT_A_LETTER, NUM_LETTERS, label_of
 TOGETHER = 16
 """Recordings that a process decodes at a time."""
 WORTH = 250
-"""Recordings that are worth a process: fewer are decoded sooner than it starts."""
+"""Fewest recordings per process; fewer are decoded faster than a process starts."""
 FORMAT = 1
-"""Raised whenever decoding or the layout changes, so that older packs are made anew."""
+"""Increased whenever decoding or the layout changes, so that older packs are replaced."""
 LARGE = 1 << 29
 """Bytes of a decoded corpus that may stay in memory: 512 MB, 16,000 utterances."""
 
 Decoded = tuple[NDArray[np.int16], int] | str
-"""Samples, of which a length is recorded, or why a recording cannot be read."""
+"""The samples and how many of them are recorded, or the reason why a recording cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class PackedCorpus:
 
     Attributes:
         waveforms: int16 [N, 16000], memory-mapped; divide by 32768 for -1 to 1.
-        labels: int64 [N]; 26 where there is no letter.
-        lengths: int64 [N], recorded samples of each waveform.
-        utterances: the N manifest lines.
+        labels: int64 [N]; 26 for non-letters.
+        lengths: int64 [N], number of recorded samples of each waveform.
+        utterances: the N lines of the manifest.
         skipped: one line for each utterance that could not be read.
-        decoded: whether this call decoded the recordings, rather than finding them decoded.
-        mapping: the memory map under `waveforms`.
+        decoded: whether this call decoded the recordings, rather than reading the cache.
+        mapping: the memory map of `waveforms`.
     """
 
     waveforms: Tensor
@@ -65,14 +65,14 @@ class PackedCorpus:
     mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
 
     def release(self) -> None:
-        """Gives memory that reading a large corpus took back to the system; what is read again comes from the file."""
+        """Returns the memory used by reading a large corpus to the system; later reads come from the file."""
         large = self.waveforms.nbytes > LARGE
         if large and self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _fingerprint(manifest: Path, utterances: Sequence[Utterance]) -> str:
-    # Times of change stand for the content: hashing a large corpus would cost more than decoding a small one.
+    # Modification times instead of the content: hashing a large corpus would take longer than decoding a small one.
     digest = hashlib.sha256(manifest.read_bytes())
     for path in dict.fromkeys(utterance.path for utterance in utterances):
         try:
@@ -91,14 +91,14 @@ def _decode(utterance: Utterance, margin: float) -> Decoded:
     scaled = (waveform * FULL_SCALE).round_().clamp_(-FULL_SCALE, FULL_SCALE - 1)
     samples: NDArray[np.int16] = scaled.to(torch.int16).numpy()
     if not samples.any() and utterance.letter != NOT_A_LETTER:
-        # There is nothing to learn in it but a wrong label.
-        place = "" if utterance.start is None else f" between {utterance.start:g} and {utterance.end:g} s"
-        return f"{utterance.path}: holds only zeros{place}; expected a recorded letter"
+        # Training on it would only teach a wrong label.
+        part = "" if utterance.start is None else f" between {utterance.start:g} and {utterance.end:g} s"
+        return f"{utterance.path}: contains only zeros{part}; expected a recorded letter"
     return samples, length
 
 
 class _Parts(Dataset[list[Decoded]]):
-    """Decodes `TOGETHER` utterances at a time, in a process of its own."""
+    """A dataset whose items are `TOGETHER` decoded utterances each."""
 
     def __init__(self, utterances: Sequence[Utterance], margin: float) -> None:
         self._utterances, self._margin = utterances, margin
@@ -116,24 +116,24 @@ def _as_it_is(decoded: list[Decoded]) -> list[Decoded]:
 
 
 def _decode_all(utterances: Sequence[Utterance], margin: float) -> Iterator[Decoded]:
-    """Yields each utterance's samples and length, or why it cannot be read, in order; memory stays bounded."""
-    # Threads would hand Python's lock to each other after every operation, which takes longer than the operations.
-    # Where processes are spawned, each would import torch first, and a script without a guard would run again.
+    """Yields each utterance's samples and length, or why it cannot be read, in order, using bounded memory."""
+    # Processes, because threads would pass Python's lock around after every operation, which is slower.
+    # Only forked ones: each spawned process would import torch, and run a script without a main guard again.
     forks = multiprocessing.get_start_method() == "fork"
     workers = min(os.cpu_count() or 1, len(utterances) // WORTH) if forks else 0
-    own = torch.Generator()  # a loader draws a seed, and decoding may not change what is drawn after it
+    own = torch.Generator()  # a loader draws a seed, which must not change later random numbers
     parts: DataLoader[list[Decoded]] = DataLoader(
         _Parts(utterances, margin), batch_size=None, num_workers=workers, collate_fn=_as_it_is, generator=own
     )
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the workers have
+    torch.set_num_threads(1)  # as in the workers
     try:
         for part in parts:
             yield from part
     except RuntimeError as error:
         if "exited unexpectedly" not in str(error):
             raise
-        raise UserError("a process that decodes recordings was killed; is there memory enough? Start again") from error
+        raise UserError("a decoding process was killed, perhaps for lack of memory; run the command again") from error
     finally:
         torch.set_num_threads(threads)
 
@@ -152,7 +152,7 @@ def _write(folder: Path, utterances: Sequence[Utterance], corpus: CorpusConfig, 
                 kept.append(index)
                 lengths.append(result[1])
     if problems and (corpus.on_error == "fail" or not kept):
-        hint = f"{len(problems)} of {len(utterances)} recordings cannot be read; corpus.on_error=skip leaves them out"
+        hint = f"{len(problems)} of {len(utterances)} recordings cannot be read; corpus.on_error=skip skips them"
         raise UserError(hint, *problems)
     index_of = {"fingerprint": fingerprint, "kept": kept, "lengths": lengths, "skipped": problems}
     write_text(folder / "index.json", json.dumps(index_of))
@@ -163,13 +163,13 @@ def _label(letter: str) -> int:
 
 
 def _open(folder: Path, utterances: Sequence[Utterance], fingerprint: str, decoded: bool) -> PackedCorpus | None:
-    """Returns the pack in a folder, or None where there is none, or not the wanted one."""
+    """Returns the pack in a folder, or None if there is none with this fingerprint."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         kept, lengths = index["kept"], index["lengths"]
         if index["fingerprint"] != fingerprint:
             return None
-        # Copy-on-write: torch wants writable memory, and nothing that it writes there reaches the file.
+        # Copy-on-write: torch requires writable memory, and writes must not reach the file.
         samples = np.memmap(folder / "waveforms.i16", np.int16, "c", shape=(len(kept), NUM_SAMPLES))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -181,20 +181,20 @@ def _open(folder: Path, utterances: Sequence[Utterance], fingerprint: str, decod
         utterances=chosen,
         skipped=tuple(index["skipped"]),
         decoded=decoded,
-        mapping=samples._mmap,  # type: ignore[attr-defined]  # numpy's own name for it; there is no other
+        mapping=samples._mmap,  # type: ignore[attr-defined]  # numpy has no public name for it
     )
 
 
 def open_packed(corpus: CorpusConfig, letters: bool = True) -> PackedCorpus:
-    """Returns the packed corpus of a manifest; decodes it first where that has not been done, or something changed.
+    """Returns the packed corpus of a manifest; decodes it first if it is not in the cache or has changed.
 
     Args:
-        corpus: its `manifest` is read, from the `cache` where it is there.
-        letters: whether letters are expected, or recordings that hold none.
+        corpus: the manifest, the cache folder and how to read recordings.
+        letters: whether letters are expected, or non-letters.
 
     Raises:
-        UserError: the manifest or its recordings cannot be read (see `corpus.on_error`), more of them than
-            `corpus.skip_limit` allows, or the cache folder cannot be written.
+        UserError: the manifest or recordings cannot be read (see `corpus.on_error` and `corpus.skip_limit`), or the
+            cache folder cannot be written.
     """
     manifest = Path(corpus.manifest)
     utterances = read_manifest(manifest, letters, corpus.shared_speakers, corpus.outside)
@@ -206,7 +206,7 @@ def open_packed(corpus: CorpusConfig, letters: bool = True) -> PackedCorpus:
         return _within_limit(found, corpus)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Runs that start side by side decode once: the others wait here and find the pack made.
+        # Runs that start at the same time decode once: the others wait here and then find the pack.
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             if (found := _open(folder, utterances, fingerprint, decoded=False)) is not None:
                 return _within_limit(found, corpus)
@@ -226,8 +226,8 @@ def _within_limit(packed: PackedCorpus, corpus: CorpusConfig) -> PackedCorpus:
     total = count + len(packed.utterances)
     if count > corpus.skip_limit * total:
         raise UserError(
-            f"{corpus.manifest}: {count} of {total} recordings cannot be read, more than the share of "
-            f"{corpus.skip_limit:g} that corpus.skip_limit leaves out",
+            f"{corpus.manifest}: {count} of {total} recordings cannot be read, more than the fraction of "
+            f"{corpus.skip_limit:g} that corpus.skip_limit allows",
             *packed.skipped,
         )
     return packed

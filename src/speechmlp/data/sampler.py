@@ -1,32 +1,33 @@
-"""Which utterances an epoch learns, in which order, and in batches of which sizes."""
+"""Choose and order the utterances of an epoch, and the sizes of its batches."""
 
 import torch
 from torch import Tensor
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:
-    """Returns the sizes of the batches that `DeviceCorpus.batches` makes of so many utterances."""
+    """Returns the sizes of the batches that `DeviceCorpus.batches` makes of `count` utterances."""
     full, rest = divmod(count, batch_size)
     before = max(1, full + (rest > min(1, full * (batch_size - 1)))) - 1
     return [batch_size] * before + [count - before * batch_size]
 
 
 def num_batches(count: int, batch_size: int) -> int:
-    """Returns how many batches `DeviceCorpus.batches` makes of so many utterances."""
+    """Returns the number of batches that `DeviceCorpus.batches` makes of `count` utterances."""
     return len(batch_sizes(count, batch_size))
 
 
 class Sampler:
-    """Which utterances an epoch learns, and in which order.
+    """Draws the utterances of an epoch and their order.
 
-    The main corpus's utterances come once each, in random order, or, with `balance`, as many drawn with replacement, a
-    letter's chance being its frequency ^ (1 - balance). Further corpora add utterances drawn anew for every epoch.
+    Each utterance of the main corpus occurs once, in random order. With `balance`, the same number is drawn with
+    replacement instead, a letter having the probability frequency^(1 - balance). Utterances of the additional corpora
+    are drawn again for every epoch.
 
     Args:
-        labels: int64, of the main corpus and the further ones, one after the other.
-        sizes: utterances in each.
-        weights: utterances drawn from each further corpus for one of the main one.
-        balance: 0 for letters as they come, 1 for each letter as often as any other.
+        labels: int64, of the main corpus followed by the additional corpora.
+        sizes: number of utterances of each corpus.
+        weights: utterances drawn from each additional corpus, per utterance of the main corpus.
+        balance: 0 for the frequencies of the corpus, 1 for equally frequent letters.
     """
 
     def __init__(self, labels: Tensor, sizes: list[int], weights: list[float], balance: float) -> None:
@@ -36,11 +37,11 @@ class Sampler:
 
     @property
     def count(self) -> int:
-        """Utterances of an epoch."""
+        """Number of utterances of an epoch."""
         return self.sizes[0] + sum(round(self.sizes[0] * weight) for weight in self.weights)
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """Returns positions int64 [count] for an epoch, drawn from a CPU generator."""
+        """Returns the positions int64 [count] of an epoch, drawn from a CPU generator."""
         main = self.sizes[0]
         if self.chances is None:
             parts = [torch.randperm(main, generator=generator)]
