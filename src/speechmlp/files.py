@@ -92,7 +92,7 @@ def whole_folder(folder: str | Path, mark: str) -> Iterator[Path]:
     folder = Path(folder)
     try:
         if folder.exists() and not (folder.is_dir() and ((folder / mark).exists() or not any(folder.iterdir()))):
-            raise UserError(f"{folder}: exists and is not an earlier one (it has no {mark}); name another --output")
+            raise UserError(f"{folder}: exists and is not an earlier result (no {mark} in it); choose another folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing(folder) as partial:
             partial.mkdir()

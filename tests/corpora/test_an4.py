@@ -1,4 +1,4 @@
-"""AN4 preparation: on a small tree in AN4's layout with synthetic speech, and on the real corpus."""
+"""Preparation of AN4: a small tree in AN4's layout with synthetic speech, and the real corpus."""
 
 import http.server
 import tarfile
@@ -36,7 +36,7 @@ SENTENCES = {
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """Samples at 16 kHz of each sentence, spoken by eSpeak."""
+    """Returns the samples of each sentence at 16 kHz, spoken by eSpeak."""
     folder = tmp_path_factory.mktemp("spoken")
     espeak = ESpeak()
     espeak.choose(draw_voices(10, 0)[0][0])
@@ -97,7 +97,7 @@ def test_letters_are_cut_from_every_release(tmp_path: Path, spoken: dict[str, np
     assert any(line.startswith("warning: the whole corpus has 1078 utterances") for line in summary.lines())
 
 
-def test_both_byte_orders_are_told_apart(tmp_path: Path, spoken: dict[str, np.ndarray]) -> None:
+def test_the_byte_order_is_detected(tmp_path: Path, spoken: dict[str, np.ndarray]) -> None:
     samples = spoken["an1-fash-b"]
     for order in ("<i2", ">i2"):
         samples.astype(order).tofile(tmp_path / "x.raw")
@@ -113,7 +113,7 @@ def server(tmp_path: Path) -> Iterator[str]:
             pass
 
         def do_GET(self) -> None:
-            if self.path == "/cut.tar.gz":  # promises more than it sends
+            if self.path == "/cut.tar.gz":  # announces more than it sends
                 self.send_response(200)
                 self.send_header("Content-Length", "100000")
                 self.end_headers()
@@ -144,16 +144,16 @@ def test_failed_downloads_leave_nothing_under_the_corpus_name(tmp_path: Path, se
     with pytest.raises(UserError, match="cannot be downloaded"):
         prepare_an4(None, f"{server}/absent.tar.gz", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["www"]
-    with pytest.raises(UserError, match=r"ended after 1000 of 100000 bytes; run the command again to go on"):
+    with pytest.raises(UserError, match=r"ended after 1000 of 100000 bytes; run the command again to continue"):
         prepare_an4(None, f"{server}/cut.tar.gz", tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.download.partial", "www"]
 
 
-@pytest.mark.parametrize("python", ["of today", "before tarfile.data_filter"])
+@pytest.mark.parametrize("python", ["current", "before tarfile.data_filter"])
 def test_an_archive_cannot_write_outside_its_folder(
     python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if python != "of today":
+    if python != "current":
         monkeypatch.delattr(tarfile, "data_filter", raising=False)
     (tmp_path / "x").write_text("x")
     with tarfile.open(tmp_path / "evil.tar", "w") as tar:
@@ -162,7 +162,7 @@ def test_an_archive_cannot_write_outside_its_folder(
         prepare_an4(tmp_path / "evil.tar", "", tmp_path / "out")
 
 
-def test_what_is_not_an4_is_told(tmp_path: Path) -> None:
+def test_sources_other_than_an4_are_reported(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.tar.gz").write_text("hello")
     for source, problem in {
@@ -177,9 +177,7 @@ def test_what_is_not_an4_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_an_utterance_that_does_not_fit_its_transcript_is_counted(
-    tmp_path: Path, spoken: dict[str, np.ndarray]
-) -> None:
+def test_an_utterance_that_cannot_be_aligned_is_counted(tmp_path: Path, spoken: dict[str, np.ndarray]) -> None:
     tree = write_tree(tmp_path / "an4", {**spoken, "an9-mxyz-b": spoken["an9-mxyz-b"][:500]})
     summary = prepare_an4(tree, "", tmp_path / "out", workers=1)
     assert len(summary.failures) == 1
@@ -187,14 +185,14 @@ def test_an_utterance_that_does_not_fit_its_transcript_is_counted(
     assert "1 not aligned" in summary.lines()[0]
 
 
-def test_without_pocketsphinx_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pocketsphinx_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pocketsphinx", None)
     with pytest.raises(UserError, match=r"pip install 'speechmlp\[align\]'"):
         prepare_an4(tmp_path, "", tmp_path / "out")
 
 
 @pytest.mark.corpus
-def test_the_real_tree_is_read_whole(real_recordings: Path) -> None:
+def test_the_real_tree_is_read_completely(real_recordings: Path) -> None:
     recordings, _ = read_tree(real_recordings / "an4")
     letters = Counter(word for recording in recordings for word in recording.words if word in LETTERS)
     assert len(recordings) == EXPECTED["utterances"]

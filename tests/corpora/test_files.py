@@ -1,4 +1,4 @@
-"""Downloads that are interrupted, wrong or killed, from a real server; archives that want to write elsewhere."""
+"""Interrupted, wrong and killed downloads from a real server; archives that try to write elsewhere."""
 
 import hashlib
 import http.server
@@ -22,7 +22,7 @@ DATA = np.random.default_rng(0).bytes(3_000_000)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `DATA`. /whole knows no ranges; /slow takes its time; /breaks and /whole end in the middle once."""
+    """Serves `DATA`. /whole does not support ranges; /slow is slow; /breaks and /whole end in the middle once."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -35,8 +35,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         assert isinstance(self.server, Server)
-        asked = self.headers.get("Range")
-        first = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.path != "/whole" else 0
+        requested = self.headers.get("Range")
+        first = int(requested.removeprefix("bytes=").rstrip("-")) if requested and self.path != "/whole" else 0
         if first >= len(DATA):
             self.send_error(416)
             return
@@ -71,8 +71,8 @@ def url(server: Server, path: str) -> str:
 
 
 @pytest.mark.parametrize(("path", "resumed_at"), [("breaks", 1_000_000), ("whole", 0)])
-def test_a_download_goes_on_where_it_ended(tmp_path: Path, server: Server, path: str, resumed_at: int) -> None:
-    with pytest.raises(UserError, match="ended after 1000000 of 3000000 bytes; run the command again to go on"):
+def test_a_download_continues_where_it_ended(tmp_path: Path, server: Server, path: str, resumed_at: int) -> None:
+    with pytest.raises(UserError, match="ended after 1000000 of 3000000 bytes; run the command again to continue"):
         download(url(server, path), tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == [".file.partial"]
     download(url(server, path), tmp_path / "file", hashlib.sha256(DATA).hexdigest())
@@ -81,7 +81,7 @@ def test_a_download_goes_on_where_it_ended(tmp_path: Path, server: Server, path:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_killed_download_leaves_no_half_file_under_the_final_name(tmp_path: Path, server: Server) -> None:
+def test_a_killed_download_leaves_no_incomplete_file_under_the_final_name(tmp_path: Path, server: Server) -> None:
     program = "import sys; from pathlib import Path; from speechmlp.corpora.files import download; "
     program += "download(sys.argv[1], Path(sys.argv[2]))"
     with subprocess.Popen([sys.executable, "-c", program, url(server, "slow"), tmp_path / "file"]) as process:
@@ -95,11 +95,11 @@ def test_a_killed_download_leaves_no_half_file_under_the_final_name(tmp_path: Pa
     assert (tmp_path / "file").read_bytes() == DATA
 
 
-def test_another_file_than_the_published_one_is_not_kept(tmp_path: Path, server: Server) -> None:
+def test_a_file_with_another_sha256_is_deleted(tmp_path: Path, server: Server) -> None:
     with pytest.raises(UserError, match=f"expected a file with the SHA-256 {'0' * 64}, found "):
         download(url(server, "ranges"), tmp_path / "file", "0" * 64)
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / ".file.partial").write_bytes(b"x" * len(DATA))  # of something else, as long
+    (tmp_path / ".file.partial").write_bytes(b"x" * len(DATA))  # another file of the same size
     download(url(server, "ranges"), tmp_path / "file", hashlib.sha256(DATA).hexdigest())
     assert (tmp_path / "file").read_bytes() == DATA
 
@@ -122,12 +122,12 @@ EVIL = {
 }
 
 
-@pytest.mark.parametrize("python", ["of today", "before tarfile.data_filter"])
+@pytest.mark.parametrize("python", ["current", "before tarfile.data_filter"])
 @pytest.mark.parametrize("kind", EVIL)
-def test_archives_write_nothing_outside_of_their_folder(
+def test_archives_write_nothing_outside_their_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, python: str
 ) -> None:
-    if python != "of today":
+    if python != "current":
         monkeypatch.delattr(tarfile, "data_filter", raising=False)
     (tmp_path / "secret").write_text("secret")
     with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as tar:
@@ -144,7 +144,7 @@ def test_archives_write_nothing_outside_of_their_folder(
     assert all(path.is_file() and path.read_text() == "" for path in unpacked)
 
 
-def test_damaged_archives_are_told(tmp_path: Path) -> None:
+def test_damaged_archives_are_reported(tmp_path: Path) -> None:
     for mode in ("w", "w:gz", "w:bz2", "w:xz"):
         with tarfile.open(tmp_path / "whole", mode) as tar:
             info = tarfile.TarInfo("a")

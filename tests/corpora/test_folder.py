@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_folder_is_read_in_the_habit_of_speech_commands(folder: Path) -> None:
+def test_a_folder_is_read_by_the_convention_of_speech_commands(folder: Path) -> None:
     utterances = read_folder(folder)
     assert len(utterances) == 8
     assert {utterance.letter for utterance in utterances} == {"A", "B"}
@@ -38,11 +38,11 @@ def test_the_command_writes_a_manifest_with_splits_by_speaker(folder: Path, run_
     assert {utterance.split for utterance in utterances} == {"train", "valid", "test"}
     assert all(utterance.path.exists() for utterance in utterances)
     for wrong in (["--output", "out.csv"], ["--output", "o.tsv", "--valid", "0.9", "--test", "0.1"]):
-        refused = run_python(script, "--source", folder, *wrong)
-        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+        rejected = run_python(script, "--source", folder, *wrong)
+        assert (rejected.returncode, len(rejected.stderr.splitlines())) == (2, 1)
 
 
-def test_a_tab_in_a_name_ends_in_one_line(folder: Path, run_python: Run, tmp_path: Path) -> None:
+def test_a_tab_in_a_name_is_reported_in_one_line(folder: Path, run_python: Run, tmp_path: Path) -> None:
     (folder / "a" / "anna_nohash_0.wav").rename(folder / "a" / "an\tna_nohash_0.wav")
     result = run_python(ROOT / "scripts" / "prepare_folder.py", "--source", folder, "--output", "out/manifest.tsv")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
@@ -73,7 +73,7 @@ def test_unknown_speakers_are_split_by_file(tmp_path: Path) -> None:
     assert {utterance.split for utterance in utterances} == {"train", "valid", "test"}
 
 
-def test_a_wrong_folder_is_told(tmp_path: Path) -> None:
+def test_a_wrong_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         read_folder(tmp_path / "none")
     with pytest.raises(UserError, match="no such folder of letter folders, and no such manifest"):

@@ -1,4 +1,4 @@
-"""ISOLET preparation on trees in its exact layouts, of generated audio."""
+"""Preparation of ISOLET: trees of generated audio in its exact layouts."""
 
 import re
 import struct
@@ -72,7 +72,7 @@ def test_every_release_gives_the_published_protocol_and_five_folds(tmp_path: Pat
     assert sorted(tested) == sorted(speaker for speakers in SPEAKERS.values() for speaker in speakers)
 
 
-def test_missing_broken_and_doubled_files_are_counted(tmp_path: Path) -> None:
+def test_missing_unreadable_and_duplicate_files_are_counted(tmp_path: Path) -> None:
     source = write_tree(tmp_path / "isolet", "flat")
     (source / "ISOLET1" / "fab1-a1-t.wav").unlink()
     (source / "ISOLET2" / "fab2-b1-t.wav").write_text("not audio")
@@ -82,7 +82,7 @@ def test_missing_broken_and_doubled_files_are_counted(tmp_path: Path) -> None:
     lines = "\n".join(prepare_isolet(source, tmp_path / "out").lines())
     assert "ISOLET: 198 letters" in lines
     assert "warning: 841 of 7800 recordings are missing: isolet1/fab1/fab1-A1-t" in lines
-    assert "warning: 1 files cannot be read and are left out: " in lines
+    assert "warning: 1 files cannot be read and are skipped: " in lines
     assert "fab2-b1-t.wav: " in lines
     assert "1 files are copies of others" in lines
     old = next(
@@ -96,12 +96,12 @@ def test_missing_broken_and_doubled_files_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"abc", "expected 16 bytes of header, found a file of 3"),
+        (b"abc", "expected 16 bytes of header, found 3 bytes in all"),
         (b"RIFF" + bytes(40), "expected an ISOLET header"),
         (struct.pack(">hhhhii", 8, 1, 1, 250, 100, 1) + bytes(50), "ends after 25 of 100 samples"),
     ],
 )
-def test_damaged_adc_files_are_told(tmp_path: Path, data: bytes, problem: str) -> None:
+def test_damaged_adc_files_are_reported(tmp_path: Path, data: bytes, problem: str) -> None:
     (tmp_path / "x.adc").write_bytes(data)
     with pytest.raises(UserError, match=problem):
         read_adc(tmp_path / "x.adc")
@@ -113,13 +113,13 @@ def test_damaged_adc_files_are_told(tmp_path: Path, data: bytes, problem: str) -
         ("empty", "expected ISOLET, with recordings like isolet1/fcmc0/fcmc0-A1-t.wav (or .adc); found nothing"),
         ("stray", "found fcmc0-A1-t.wav"),
         ("absent", "no such folder; expected ISOLET"),
-        ("isolet.tgz", "is a file; unpack the archive first"),
+        ("isolet.tgz", "is a file; unpack the archive and pass its folder"),
     ],
 )
-def test_a_wrong_source_is_told(tmp_path: Path, source: str, problem: str) -> None:
+def test_a_wrong_source_is_reported(tmp_path: Path, source: str, problem: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "stray").mkdir()
-    soundfile.write(tmp_path / "stray" / "fcmc0-A1-t.wav", tone(300, 0.1), 16_000)  # of no part
+    soundfile.write(tmp_path / "stray" / "fcmc0-A1-t.wav", tone(300, 0.1), 16_000)  # in none of the parts
     (tmp_path / "isolet.tgz").write_text("")
     with pytest.raises(UserError, match=re.escape(problem)):
         prepare_isolet(tmp_path / source, tmp_path / "out")
@@ -129,6 +129,6 @@ def test_a_wrong_source_is_told(tmp_path: Path, source: str, problem: str) -> No
 def test_the_source_is_never_replaced(tmp_path: Path) -> None:
     source = write_tree(tmp_path / "isolet", "flat")
     (source / "manifest.tsv").write_text("mine")
-    with pytest.raises(UserError, match="holds the source, and is replaced as a whole"):
+    with pytest.raises(UserError, match="contains the source and would be replaced"):
         prepare_isolet(source, source)
     assert len(list(source.glob("*/*.wav"))) == 200

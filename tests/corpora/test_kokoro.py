@@ -1,4 +1,4 @@
-"""The corpus of spelled letters by Kokoro, spoken by the real model."""
+"""The corpus of letters spelled by Kokoro, spoken by the real model."""
 
 import io
 import tarfile
@@ -37,7 +37,7 @@ def test_the_command_spells_letters_that_are_recognised(run_python: Run, tmp_pat
     assert right >= 36  # of 52; chance is 2
 
 
-def test_speakers_are_voices_first_and_mixtures_then() -> None:
+def test_speakers_are_first_voices_and_then_mixtures() -> None:
     voices = ["af_heart", "bm_george", "jf_alpha"]
     speakers = draw_speakers(voices, 40, seed=0)
     assert [speaker.first for speaker in speakers[:3]] == voices
@@ -51,14 +51,14 @@ def test_speakers_are_voices_first_and_mixtures_then() -> None:
     assert {speaker.phonemes("H") for speaker in speakers} == {"ˈAʧ", "hˈAʧ"}
 
 
-def test_the_models_own_voices() -> None:
+def test_bundled_voices() -> None:
     voices = bundled_voices()
     assert len(voices) == 5
     assert {voice.shape for voice in voices.values()} == {(510, 256)}
     assert all(np.isfinite(voice).all() for voice in voices.values())
 
 
-def test_another_archive_is_refused(tmp_path: Path) -> None:
+def test_another_archive_is_rejected(tmp_path: Path) -> None:
     archive = tmp_path / "kokoro-js-1.2.1.tgz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("package/voices/af_evil.bin"), io.BytesIO())
@@ -68,7 +68,7 @@ def test_another_archive_is_refused(tmp_path: Path) -> None:
         read_voices(tmp_path / "absent.tgz")
 
 
-def test_missing_npm_and_wrong_counts_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_npm_and_invalid_counts_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"npm is not on the path; .* --voices bundled"):
         fetch_voices(tmp_path)

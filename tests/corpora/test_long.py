@@ -1,4 +1,4 @@
-"""Long recordings of spelled words, spoken by eSpeak, are cut into letters."""
+"""Preparation of long recordings of spelled words, spoken by eSpeak."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SPELLED = {
 
 @pytest.fixture(scope="module")
 def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of spelled words with transcripts, one voice for all of them."""
+    """Returns a folder of spelled words with transcripts, all in one voice."""
     root = tmp_path_factory.mktemp("spelled")
     espeak = ESpeak()
     espeak.choose(draw_voices(10, 0)[0][0])
@@ -45,7 +45,7 @@ def spelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("twenty-five 12 b", False, "twenty five B"),
     ],
 )
-def test_transcripts_are_read(text: str, spell: bool, words: str) -> None:
+def test_transcripts_are_parsed(text: str, spell: bool, words: str) -> None:
     assert words_of(text, spell) == tuple(words.split())
 
 
@@ -53,7 +53,7 @@ def test_letters_are_cut_with_speakers_and_splits(spelled: Path, run_python: Run
     result = run_python(ROOT / "scripts" / "prepare_long.py", "--source", spelled, "--output", "out", "--workers", 1)
     assert result.returncode == 0, result.stderr
     assert "Long recordings: 16 letters of 3 speakers from 4 recordings, 0 not aligned" in result.stdout
-    assert "warning: carl/alone.wav has no transcript beside it" in result.stdout
+    assert "warning: carl/alone.wav has no transcript next to it" in result.stdout
     utterances = read_manifest(tmp_path / "out" / "manifest.tsv")
     assert "".join(u.letter for u in utterances) == "SPEEDQUICKJAMXYZ"
     assert {u.speaker for u in utterances} == {"anna", "bob", "carl"}
@@ -64,7 +64,7 @@ def test_letters_are_cut_with_speakers_and_splits(spelled: Path, run_python: Run
         assert 0.03 <= info.duration < 1.2
 
 
-def test_what_cannot_be_aligned_is_told_and_the_rest_is_kept(spelled: Path, tmp_path: Path) -> None:
+def test_recordings_that_cannot_be_aligned_are_reported_and_the_others_kept(spelled: Path, tmp_path: Path) -> None:
     source = tmp_path / "mine"
     source.mkdir()
     for name, text in {"ok": "S P E E D", "odd": "xyzzyq b", "none": "five", "broken": "A"}.items():
@@ -75,8 +75,8 @@ def test_what_cannot_be_aligned_is_told_and_the_rest_is_kept(spelled: Path, tmp_
     assert "".join(u.letter for u in summary.utterances) == "SPEED"
     problems = {Path(failure.split(": ")[0]).stem: failure for failure in summary.failures}
     assert set(problems) == {"odd", "none", "broken"}
-    assert "no pronunciation of xyzzyq; --spell spells words" in problems["odd"]
-    assert "expected letters as its words, found none" in problems["none"]
+    assert "no pronunciation of xyzzyq; --spell reads words as letters" in problems["odd"]
+    assert "expected single letters, found none" in problems["none"]
     assert "cannot be decoded" in problems["broken"]
     assert summary.warning is not None
     (source / "ok.txt").write_text("")
@@ -85,9 +85,9 @@ def test_what_cannot_be_aligned_is_told_and_the_rest_is_kept(spelled: Path, tmp_
     assert not (tmp_path / "other").exists()
 
 
-def test_a_folder_without_transcripts_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder; expected recordings with transcripts beside them"):
+def test_a_folder_without_transcripts_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder; expected recordings with transcripts, such as"):
         prepare_long(tmp_path / "none", tmp_path / "out")
     (tmp_path / "in").mkdir()
-    with pytest.raises(UserError, match="found 0 recordings, and no transcript for any of them"):
+    with pytest.raises(UserError, match="found 0 recordings, none of them with a transcript"):
         prepare_long(tmp_path / "in", tmp_path / "out")

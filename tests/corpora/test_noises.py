@@ -1,4 +1,4 @@
-"""The generated recordings that hold no letter."""
+"""The generated non-letters."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from speechmlp.errors import UserError
 from tests.conftest import ROOT, Run
 
 
-def test_every_kind_is_a_second_of_finite_sound_and_the_seed_decides(tmp_path: Path) -> None:
+def test_every_kind_is_a_second_of_finite_sound_determined_by_the_seed(tmp_path: Path) -> None:
     once, again, other = (
         prepare_noises(tmp_path / name, sources=10, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
@@ -25,10 +25,10 @@ def test_every_kind_is_a_second_of_finite_sound_and_the_seed_decides(tmp_path: P
             assert one.path.read_bytes() != different.path.read_bytes()
 
 
-def test_some_kinds_are_kept_for_the_test(tmp_path: Path) -> None:
+def test_some_kinds_are_in_the_test_split_only(tmp_path: Path) -> None:
     utterances = prepare_noises(tmp_path / "noises", sources=20)
-    learnt = {utterance.path.parent.name for utterance in utterances if utterance.split == "train"}
-    assert learnt == set(KINDS) - TEST_ONLY
+    trained = {utterance.path.parent.name for utterance in utterances if utterance.split == "train"}
+    assert trained == set(KINDS) - TEST_ONLY
     assert {utterance.path.parent.name for utterance in utterances if utterance.split == "test"} == set(KINDS)
     with pytest.raises(UserError, match="expected one letter A to Z, found '-'"):
         read_manifest(tmp_path / "noises" / "non_letters.tsv")

@@ -19,7 +19,7 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_same_seed_gives_the_same_files_however_many_processes_run(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_files_for_any_number_of_processes(tmp_path: Path) -> None:
     speakers = BLOCK + 3  # more than a block, and not a multiple
     prepare_synthetic(tmp_path / "one", speakers, takes=1, seed=7, workers=1)
     prepare_synthetic(tmp_path / "two", speakers, takes=1, seed=7, workers=3)
@@ -29,7 +29,7 @@ def test_the_same_seed_gives_the_same_files_however_many_processes_run(tmp_path:
     assert set(contents(tmp_path / "one").values()).isdisjoint(contents(tmp_path / "other").values())
 
 
-def test_it_is_speech_by_disjoint_voices(synthetic_corpus: Path) -> None:
+def test_splits_have_different_voices(synthetic_corpus: Path) -> None:
     utterances = read_manifest(synthetic_corpus)
     assert len(utterances) == 20 * 26
     variants: dict[str | None, set[str]] = {}
@@ -53,14 +53,14 @@ def test_voices_are_many_and_distinct() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 9, 100_000])
-def test_impossible_numbers_of_speakers_are_told(tmp_path: Path, count: int) -> None:
+def test_invalid_numbers_of_speakers_are_reported(tmp_path: Path, count: int) -> None:
     with pytest.raises(UserError, match=rf"expected 10 to \d+ speakers, found {count}"):
         prepare_synthetic(tmp_path / "x", count)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("wrong", [{"takes": 0}, {"seed": -1}, {"workers": 0}])
-def test_impossible_settings_are_told(tmp_path: Path, wrong: dict[str, int]) -> None:
+def test_invalid_settings_are_reported(tmp_path: Path, wrong: dict[str, int]) -> None:
     with pytest.raises(UserError, match="expected 1 or more takes and workers"):
         prepare_synthetic(tmp_path / "x", 10, **wrong)
     assert list(tmp_path.iterdir()) == []
@@ -68,18 +68,18 @@ def test_impossible_settings_are_told(tmp_path: Path, wrong: dict[str, int]) -> 
 
 def test_a_folder_that_is_not_a_corpus_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="exists and is not an earlier one"):
+    with pytest.raises(UserError, match="exists and is not an earlier result"):
         prepare_synthetic(tmp_path, 10)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_without_the_extra_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_missing_extra_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "espeakng_loader", None)
     with pytest.raises(UserError, match=r"pip install 'speechmlp\[synthetic\]'"):
         prepare_synthetic(tmp_path / "x", 10)
 
 
-def test_a_voice_that_does_not_exist_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_voice_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     from speechmlp.corpora.synthetic import ESpeak

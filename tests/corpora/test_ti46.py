@@ -1,4 +1,4 @@
-"""TI46 preparation on a tree in its exact layout, of generated audio in NIST SPHERE."""
+"""Preparation of TI46: a tree of generated audio in its exact layout, in NIST SPHERE."""
 
 from collections import Counter
 from pathlib import Path
@@ -32,7 +32,7 @@ def write_tree(root: Path, suffix: str = "wav", upper: bool = False) -> Path:
                     wave = tone(300 + 10 * number + ord(letter), 0.02, 12_500)
                     target = folder / (name.upper() if upper else name)
                     soundfile.write(target, wave, 12_500, format="NIST", subtype="PCM_16")
-    # The release holds digits and commands too, in the same habit of names.
+    # The release also has digits and commands, with similar names.
     digits = root / "ti20" / "train" / "f1"
     digits.mkdir(parents=True)
     soundfile.write(digits / f"00f1set0.{suffix}", tone(300, 0.02, 12_500), 12_500, format="NIST", subtype="PCM_16")
@@ -41,13 +41,13 @@ def write_tree(root: Path, suffix: str = "wav", upper: bool = False) -> Path:
 
 
 @pytest.mark.parametrize(("suffix", "upper"), [("wav", False), ("sph", True)])
-def test_both_splits_are_written_and_told_apart(tmp_path: Path, suffix: str, upper: bool, run_python: Run) -> None:
+def test_both_splits_are_written_and_explained(tmp_path: Path, suffix: str, upper: bool, run_python: Run) -> None:
     source = write_tree(tmp_path / "ti46", suffix, upper)
     result = run_python(SCRIPT, "--source", source, "--output", "out")
     assert result.returncode == 0, result.stderr
     assert "TI46 alpha: 832 letters of 16 speakers" in result.stdout
-    assert "manifest.tsv leaves speakers out" in result.stdout
-    assert "published.tsv is the published split, whose test speakers were learnt too" in result.stdout
+    assert "manifest.tsv is split by speaker" in result.stdout
+    assert "published.tsv is the published split, with the same speakers in training and test" in result.stdout
     assert "warning: 9984 of 10816 recordings are missing: train/f1/0bf1set0, " in result.stdout
     folder = tmp_path / "out"
 
@@ -85,7 +85,7 @@ def test_copies_and_unreadable_files_are_counted(tmp_path: Path) -> None:
     assert "missing: train/f1/0af1set2, " in lines
 
 
-def test_a_wrong_folder_ends_in_one_line(tmp_path: Path, run_python: Run) -> None:
+def test_a_wrong_folder_is_reported_in_one_line(tmp_path: Path, run_python: Run) -> None:
     (tmp_path / "wrong" / "isolet1").mkdir(parents=True)
     result = run_python(SCRIPT, "--source", tmp_path / "wrong", "--output", "out")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)

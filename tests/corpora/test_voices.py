@@ -17,7 +17,7 @@ INSTALLED = [engine for engine in VOICES if engine != "flite" or shutil.which("f
 
 
 @pytest.mark.parametrize("engine", VOICES)
-def test_every_letter_is_spoken_and_the_same_seed_says_the_same(engine: str, tmp_path: Path) -> None:
+def test_every_letter_is_spoken_and_the_same_seed_gives_the_same_files(engine: str, tmp_path: Path) -> None:
     if engine not in INSTALLED:
         pytest.skip("the program flite is not installed")
     once, again = (prepare_voices(tmp_path / name, [engine], per_voice=1, takes=1) for name in ("once", "again"))
@@ -25,7 +25,7 @@ def test_every_letter_is_spoken_and_the_same_seed_says_the_same(engine: str, tmp
     assert {u.split for u in once} == {"train"}
     hashes = [[hashlib.sha256(u.path.read_bytes()).hexdigest() for u in part] for part in (once, again)]
     different = sum(one != other for one, other in zip(*hashes, strict=True))
-    assert different <= (5 if engine == "pico" else 0)  # Pico reads memory that it has not set
+    assert different <= (5 if engine == "pico" else 0)  # Pico reads uninitialised memory
     assert len(set(hashes[0])) == len(once)
     for utterance in once:
         samples, rate = soundfile.read(utterance.path)
@@ -50,7 +50,7 @@ def test_silence_around_a_letter_is_cut_off() -> None:
         trim(np.zeros(100, np.float32), 16_000)
 
 
-def test_a_missing_program_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_program_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"flite is not on the path; .*apt install flite.*--engines hibari piper pico"):
         prepare_voices(tmp_path / "corpus", ["flite"])

@@ -140,6 +140,6 @@ def test_nothing_is_overwritten(report: Path, run_python: Run, tmp_path: Path) -
     (tmp_path / "mine" / "thesis.txt").write_text("")
     result = run_python(*EVALUATE, "--checkpoint", "runs/long/best.pt", "--report", "mine")
     assert result.returncode == 2
-    assert "mine: exists and is not an earlier one (it has no index.html)" in result.stderr
+    assert "mine: exists and is not an earlier result (no index.html in it)" in result.stderr
     again = run_python(*EVALUATE, "--checkpoint", "runs/long/best.pt", "--report", "report")
     assert again.returncode == 0

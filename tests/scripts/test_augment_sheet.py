@@ -52,5 +52,5 @@ def test_mistakes_are_told_and_nothing_is_overwritten(tone_corpus: Path, run_pyt
     (tmp_path / "mine" / "thesis.txt").write_text("")
     occupied = run_python(*seed, "augment={shift: 1.0}", "--output", "mine")
     assert occupied.returncode == 2
-    assert "mine: exists and is not an earlier one" in occupied.stderr
+    assert "mine: exists and is not an earlier result" in occupied.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]

@@ -1,1 +1,1 @@
-"""Corpora: one module each, from what its publisher ships to a manifest."""
+"""Corpora: one module per corpus, from the published files to a manifest."""

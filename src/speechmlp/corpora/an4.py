@@ -1,8 +1,7 @@
 """CMU AN4: 84 people spelling names and addresses (CMU, about 1991); letters are cut out by forced alignment.
 
-Each utterance's transcript is aligned with PocketSphinx and its bundled US English model (extra `align`), with the
-pronunciations of AN4's own dictionary; the words that are single letters are the corpus. Its other words and its pauses
-are what a recogniser should decline.
+PocketSphinx (extra `align`) aligns the transcript of each utterance with its US English model and the pronunciations
+of AN4's own dictionary. The words that are single letters are the corpus; other words and pauses are non-letters.
 """
 
 import re
@@ -26,20 +25,20 @@ from speechmlp.labels import LETTERS, NOT_A_LETTER
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
 EXPECTED = {"utterances": 1078, "speakers": 84, "letters": 3442}
-"""Counted in the published corpus; CMU publishes no checksum."""
+"""Counts of the published corpus; CMU publishes no checksum."""
 
 HOMOPHONES = frozenset(("OH",))
-"""Words that sound like a letter: neither letters nor anything to decline."""
+"""Words that sound like a letter: neither letters nor non-letters."""
 SHORTEST_PAUSE = 0.1
 """Seconds."""
 
 VALID_SPEAKERS = frozenset(("fbbh", "fjam", "fkdo", "mcel", "mcrt", "mgah", "mjdr", "mmaf", "mnjl", "mtje"))
-"""Ten training speakers, chosen once by the SHA-256 of the id: 3 female and 7 male, as in the whole."""
+"""Ten training speakers, chosen once by the SHA-256 of the id: 3 female and 7 male, as in the whole corpus."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """An AN4 utterance: where it lies, what is said, by whom, and whether it is in the published test set."""
+    """An AN4 utterance: file, name, words, speaker, and whether it is in the published test set."""
 
     path: Path
     name: str
@@ -49,18 +48,18 @@ class Recording:
 
     @property
     def gender(self) -> str:
-        """Speakers' names begin with f or m."""
+        """The gender of the speaker: names begin with f or m."""
         return GENDERS[self.speaker[0]]
 
     @property
     def split(self) -> Split:
-        """The published test speakers are the test; validation speakers are taken from the training ones."""
+        """The split: test for the published test speakers, valid for some of the training speakers."""
         return "test" if self.test else "valid" if self.speaker in VALID_SPEAKERS else "train"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What preparation found."""
+    """Result of the preparation."""
 
     utterances: list[Utterance]
     negatives: int
@@ -68,7 +67,7 @@ class Summary:
     failures: list[str]
 
     def lines(self) -> list[str]:
-        """Returns the counts as text, with a warning where they are not those of the published corpus."""
+        """Returns the counts as text, with a warning if they differ from the published corpus."""
         speakers = {utterance.speaker for utterance in self.utterances}
         found = {"utterances": self.recordings, "speakers": len(speakers), "letters": len(self.utterances)}
         splits = Counter(utterance.split for utterance in self.utterances)
@@ -77,7 +76,7 @@ class Summary:
             f"{len(self.failures)} not aligned",
             ", ".join(f"{split}: {splits[split]}" for split in ("train", "valid", "test")),
         ]
-        lines.append(f"not letters: {self.negatives} other words and pauses")
+        lines.append(f"non-letters: {self.negatives} other words and pauses")
         lines += [f"not aligned: {failure}" for failure in self.failures]
         if found != EXPECTED:
             lines.append("warning: the whole corpus has " + ", ".join(f"{n} {what}" for what, n in EXPECTED.items()))
@@ -85,18 +84,18 @@ class Summary:
 
 
 def read_tree(source: str | Path) -> tuple[list[Recording], Path]:
-    """Returns the utterances that have both transcript and recording, and the pronouncing dictionary.
+    """Returns the utterances that have both a transcript and a recording, and the pronunciation dictionary.
 
     Args:
-        source: the AN4 folder, or one that contains it; recordings as `.wav`, `.sph` or `.raw`.
+        source: the AN4 folder, or its parent; recordings as `.wav`, `.sph` or `.raw`.
 
     Raises:
-        UserError: this is not AN4.
+        UserError: the folder is not AN4.
     """
     source = Path(source)
     found = sorted(source.glob("etc/an4_train.transcription")) or sorted(source.glob("*/etc/an4_train.transcription"))
     if not found:
-        raise UserError(f"{source}: expected the AN4 corpus, with etc/an4_train.transcription and wav/; found neither")
+        raise UserError(f"{source}: expected the AN4 corpus, with etc/an4_train.transcription and wav/")
     root = found[0].parent.parent
     files = {
         path.stem.lower(): path for path in root.glob("wav/**/*") if path.suffix.lower() in (".wav", ".sph", ".raw")
@@ -120,11 +119,11 @@ def read_tree(source: str | Path) -> tuple[list[Recording], Path]:
 def read_samples(path: Path) -> NDArray[np.int16]:
     """Returns a recording, int16 [T] at 16 kHz.
 
-    The raw releases come in both byte orders and say which only in the archive's name; in the wrong order speech turns
-    into noise, so the order with the smaller steps from sample to sample is the right one.
+    The raw releases come in both byte orders, which only the archive's name tells. In the wrong order speech turns
+    into noise, so the order with the smaller differences between samples is chosen.
 
     Raises:
-        UserError: it is not such a recording.
+        UserError: the file cannot be decoded, or is not 16 kHz mono.
     """
     if path.suffix.lower() == ".raw":
         data = path.read_bytes()
@@ -142,7 +141,7 @@ def read_samples(path: Path) -> NDArray[np.int16]:
 
 
 def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, workers: int | None) -> tuple[int, list[str]]:
-    """Writes letters and non-letters, each with a manifest; returns how many of the latter, and what failed."""
+    """Writes letters and non-letters, each with a manifest; returns the number of non-letters, and the failures."""
     utterances: list[Utterance] = []
     negatives: list[Utterance] = []
     failures: list[str] = []
@@ -154,7 +153,7 @@ def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, worker
             continue
         words = 0
         for word, first, last in result.segments:
-            number = words  # a pause has that of the word after it
+            number = words  # a pause has the number of the word after it
             words += word != PAUSE
             if word in HOMOPHONES or (word == PAUSE and last - first < SHORTEST_PAUSE * SAMPLE_RATE):
                 continue
@@ -174,24 +173,24 @@ def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, worker
 
 
 def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers: int | None = None) -> Summary:
-    """Cuts AN4 into letters, with a manifest; returns what was found.
+    """Cuts AN4 into letters and writes manifests of letters and non-letters.
 
     Args:
         source: the AN4 folder or tar archive; None to download it.
-        url: where the archive is downloaded from.
-        output: the corpus's folder; replaced when it holds an earlier corpus.
-        workers: processes at a time; one a core where it is None.
+        url: address of the archive.
+        output: folder of the corpus; an earlier corpus in it is replaced.
+        workers: number of processes; None for one per core.
 
     Raises:
         UserError: the source is not AN4, PocketSphinx is missing, or the folder cannot be written.
     """
-    require_pocketsphinx()  # told before the download
+    require_pocketsphinx()  # before the download
     if source is not None:
         require_apart(source, output)
     with new_corpus(output) as folder, tempfile.TemporaryDirectory(prefix="speechmlp-an4-") as scratch:
         if source is None:
             source = Path(scratch) / "an4.tar.gz"
-            # Beside the corpus, where an interrupted download is found again.
+            # Next to the corpus, so that an interrupted download can continue.
             arriving = Path(output).with_name(f"{Path(output).name}.download")
             download(url, arriving)
             shutil.move(arriving, source)

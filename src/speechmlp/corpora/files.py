@@ -1,4 +1,4 @@
-"""Corpora as files: new ones that appear whole, archives, downloads."""
+"""Files of corpora: new folders that appear whole, archives, downloads."""
 
 import hashlib
 import http.client
@@ -27,25 +27,25 @@ CHUNK = 1 << 16
 
 
 def require_apart(source: str | Path, output: str | Path) -> None:
-    """Checks that making a corpus anew cannot remove what it is made from.
+    """Checks that writing a corpus cannot delete its source.
 
     Raises:
-        UserError: the source lies in the output folder.
+        UserError: the source is in the output folder.
     """
     if Path(source).resolve().is_relative_to(Path(output).resolve()):
-        raise UserError(f"{output}: holds the source, and is replaced as a whole; name another --output")
+        raise UserError(f"{output}: contains the source and would be replaced; choose another --output")
 
 
 @contextmanager
 def new_corpus(folder: str | Path, mark: str = MANIFEST) -> Iterator[Path]:
-    """Gives an empty folder beside `folder` that takes its place when all went well, and vanishes otherwise.
+    """Yields an empty temporary folder, which replaces `folder` on success and is removed on failure.
 
     Args:
-        folder: replaced where it is empty or holds an earlier one.
-        mark: the file by which an earlier one is known.
+        folder: replaced if it is empty or an earlier result.
+        mark: name of the file that identifies an earlier result.
 
     Raises:
-        UserError: `folder` holds something else, or cannot be written.
+        UserError: `folder` is something else, or cannot be written.
     """
     with whole_folder(folder, mark) as partial:
         yield partial
@@ -55,18 +55,18 @@ def _harmless(tar: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo]:
     """Returns the files and folders of an archive, without links and devices.
 
     Raises:
-        ValueError: one would be written outside of `folder`.
+        ValueError: one would be written outside `folder`.
     """
     root = folder.resolve()
     members = [member for member in tar.getmembers() if member.isfile() or member.isdir()]
     for member in members:
         if not (root / member.name).resolve().is_relative_to(root):
-            raise ValueError(f"{member.name} would be written outside of it")
+            raise ValueError(f"{member.name} would be written outside the folder")
     return members
 
 
 def unpack(archive: str | Path, folder: Path) -> None:
-    """Unpacks a tar archive; nothing in it can be written outside the folder.
+    """Unpacks a tar archive; nothing is written outside the folder.
 
     Raises:
         UserError: the archive is damaged, or a member points outside.
@@ -84,17 +84,17 @@ def unpack(archive: str | Path, folder: Path) -> None:
 
 
 def download(url: str, target: Path, sha256: str | None = None) -> None:
-    """Downloads a file, whole or not at all; goes on where an earlier call was interrupted.
+    """Downloads a file, whole or not at all, continuing an interrupted download.
 
-    What has come so far lies beside `target`, under a name of its own.
+    An incomplete download is kept next to `target`, under a different name.
 
     Args:
-        url: http or https.
+        url: http or https address.
         target: the file.
-        sha256: of the file, in hexadecimal, where its publisher tells it.
+        sha256: expected SHA-256 of the file, in hexadecimal, if known.
 
     Raises:
-        UserError: the server cannot be reached, refuses, or ends early; or the file is another one.
+        UserError: the server cannot be reached, refuses or ends early, or the file has another SHA-256.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise UserError(f"{url}: expected an http or https address")
@@ -103,11 +103,11 @@ def download(url: str, target: Path, sha256: str | None = None) -> None:
         _fetch(url, partial)
         if sha256 is not None and (found := _sha256(partial)) != sha256:
             partial.unlink()
-            raise UserError(f"{url}: expected a file with the SHA-256 {sha256}, found {found}; it is not kept")
+            raise UserError(f"{url}: expected a file with the SHA-256 {sha256}, found {found}; it was deleted")
         partial.replace(target)
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise UserError(f"{url}: cannot be downloaded ({reason}); --source PATH takes a copy you have") from error
+        raise UserError(f"{url}: cannot be downloaded ({reason}); use a local copy with --source PATH") from error
     finally:
         with suppress(OSError):
             if not partial.stat().st_size:
@@ -115,23 +115,23 @@ def download(url: str, target: Path, sha256: str | None = None) -> None:
 
 
 def _fetch(url: str, partial: Path) -> None:
-    """Writes what is missing of a file, or all of it where the server cannot go on in the middle."""
+    """Downloads the missing part of a file, or all of it if the server does not support ranges."""
     done = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # there is nothing after what we have: it was whole, or it is of another file
+        if error.code != 416:  # no data after what we have: the file is complete, or another one
             raise
         error.close()
         partial.unlink()
         done = 0
         response = urllib.request.urlopen(url, timeout=60)
     with response, partial.open("ab" if response.status == 206 else "wb") as file:
-        begun = file.tell()
+        first = file.tell()
         size = int(response.headers.get("Content-Length") or 0)
-        total = begun + size if size else None
-        with tqdm(total=total, initial=begun, desc="downloading", unit="B", unit_scale=True, disable=None) as bar:
+        total = first + size if size else None
+        with tqdm(total=total, initial=first, desc="downloading", unit="B", unit_scale=True, disable=None) as bar:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
@@ -139,7 +139,7 @@ def _fetch(url: str, partial: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     if total is not None and written != total:
-        raise UserError(f"{url}: ended after {written} of {total} bytes; run the command again to go on from there")
+        raise UserError(f"{url}: ended after {written} of {total} bytes; run the command again to continue")
 
 
 def _sha256(path: Path) -> str:

@@ -1,7 +1,7 @@
-"""A folder of one's own, `<root>/<letter>/*`, or a manifest that has no splits yet.
+"""Splits for your own recordings: a folder `<root>/<letter>/*`, or a manifest without splits.
 
-The speaker comes from names like `anna_nohash_0.wav`, the habit of Speech Commands (Warden, 2018). Splits are by
-speaker; where fewer than three speakers are known they are by file, and the caller should say so.
+The speaker is taken from names like `anna_nohash_0.wav`, the convention of Speech Commands (Warden, 2018). Splits are
+by speaker; with fewer than three known speakers they are by file, and the caller should warn about it.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
 
 NO_HASH = "_nohash_"
-"""Between the speaker and the number of the take in a file's name."""
+"""Separates the speaker and the number of the take in a file name."""
 
 
 def read_folder(root: str | Path) -> list[Utterance]:
     """Returns the recordings in `<root>/<letter>/`, sorted by path, without splits.
 
     Raises:
-        UserError: there is no such folder, or no letter folder in it holds a recording.
+        UserError: there is no such folder, or it has no letter folder with recordings.
     """
     root = Path(root)
     if not root.is_dir():
@@ -41,16 +41,16 @@ def read_folder(root: str | Path) -> list[Utterance]:
 
 
 def speaker_of(path: Path) -> str:
-    """Returns the speaker whom a file's name gives."""
+    """Returns the speaker in a file name, or `UNKNOWN_SPEAKER`."""
     speaker, marker, _ = path.stem.partition(NO_HASH)
     return speaker if marker and speaker else UNKNOWN_SPEAKER
 
 
 def read_source(source: str | Path) -> list[Utterance]:
-    """Returns the utterances of a folder or of a manifest file, whichever `source` is.
+    """Returns the utterances of a folder or of a manifest file.
 
     Raises:
-        UserError: it is neither, or as `read_folder` and `read_manifest`.
+        UserError: the source does not exist, or as `read_folder` and `read_manifest`.
     """
     if not Path(source).exists():
         raise UserError(f"{source}: no such folder of letter folders, and no such manifest")
@@ -60,22 +60,22 @@ def read_source(source: str | Path) -> list[Utterance]:
 
 
 def require_shares(valid: float, test: float) -> None:
-    """Checks shares of speakers that a user gives.
+    """Checks fractions of speakers given by the user.
 
     Raises:
-        UserError: one is negative, or nothing is left for training.
+        UserError: a fraction is negative, or no speakers are left for training.
     """
     if not (valid >= 0 and test >= 0 and valid + test < 1):
-        raise UserError("--valid and --test: expected shares of 0 or more that leave some for training")
+        raise UserError("--valid and --test: expected fractions of 0 or more with a sum below 1")
 
 
 def assign_splits(utterances: Sequence[Utterance], valid: float, test: float) -> tuple[list[Utterance], bool]:
-    """Returns the utterances with a split each, and whether the splits are by speaker.
+    """Returns the utterances with new splits, and whether the splits are by speaker.
 
     Args:
-        utterances: their present splits are replaced.
-        valid: share of speakers for validation.
-        test: share of speakers for the test.
+        utterances: existing splits are replaced.
+        valid: fraction of speakers for the validation set.
+        test: fraction of speakers for the test set.
     """
     by_speaker = len({utterance.speaker for utterance in utterances} - {UNKNOWN_SPEAKER}) >= 3
     keys = [utterance.speaker if by_speaker else utterance.id for utterance in utterances]
@@ -84,16 +84,16 @@ def assign_splits(utterances: Sequence[Utterance], valid: float, test: float) ->
 
 
 def warning_of(utterances: Sequence[Utterance], by_speaker: bool) -> str | None:
-    """Returns what must be said about the splits that `assign_splits` gave, if anything."""
+    """Returns a warning about splits from `assign_splits` that are not by speaker, or None."""
     if by_speaker:
         return None
     known = {utterance.speaker for utterance in utterances} - {UNKNOWN_SPEAKER}
     if known:
         return (
-            f"warning: splits by speaker need three speakers, but known are {len(known)}, so the splits are by file: "
-            "accuracies are for known voices, and training wants corpus.shared_speakers=true"
+            f"warning: splits by speaker need three speakers, but {len(known)} are known, so the splits are by file: "
+            "accuracies are those on known voices, and training needs corpus.shared_speakers=true"
         )
     return (
-        "warning: no speakers are known, so the splits are by file and accuracies will flatter; "
+        "warning: no speakers are known, so the splits are by file and accuracies will be too high; "
         "name files <speaker>_nohash_<n>.wav to split by speaker"
     )

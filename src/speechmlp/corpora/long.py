@@ -1,7 +1,7 @@
-"""Long recordings of spelled words, with transcripts: letters are cut out by the alignment that cuts AN4's.
+"""Long recordings of spelled words, with transcripts: letters are cut out by forced alignment, as for AN4.
 
-A transcript is a text file beside its recording, of the same name. Single letters are letters, in either case, also
-with hyphens between them (`J-A-M`); other words must be in CMU's pronouncing dictionary, which PocketSphinx carries.
+A transcript is a text file next to its recording, with the same name. Single letters are letters, in either case, also
+with hyphens (`J-A-M`); other words must be in the CMU pronouncing dictionary, which comes with PocketSphinx.
 """
 
 import re
@@ -28,7 +28,7 @@ from speechmlp.labels import LETTERS
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording with its words: letters in upper case, other words in lower case."""
+    """A recording and its words: letters in upper case, other words in lower case."""
 
     path: Path
     words: tuple[str, ...]
@@ -37,7 +37,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Summary:
-    """What preparation found."""
+    """Result of the preparation."""
 
     utterances: list[Utterance]
     recordings: int
@@ -54,7 +54,7 @@ class Summary:
             f"recordings, {len(self.failures)} not aligned",
             ", ".join(f"{split}: {splits[split]}" for split in ("train", "valid", "test")),
             *(f"not aligned: {failure}" for failure in self.failures),
-            *(f"warning: {name} has no transcript beside it" for name in self.without_transcript),
+            *(f"warning: {name} has no transcript next to it" for name in self.without_transcript),
             *([self.warning] if self.warning else []),
         ]
 
@@ -64,7 +64,7 @@ def words_of(text: str, spell: bool = False) -> tuple[str, ...]:
 
     Args:
         text: the transcript.
-        spell: whether every word is spelled: `jam` means J A M.
+        spell: whether all words are spelled: `jam` means J A M.
     """
     words: list[str] = []
     for token in re.findall(r"[^\W\d_](?:[\w'-]*\w)?", text):
@@ -79,15 +79,15 @@ def words_of(text: str, spell: bool = False) -> tuple[str, ...]:
 
 
 def read_tree(source: str | Path, spell: bool = False) -> tuple[list[Recording], list[str]]:
-    """Returns the recordings that have a transcript, sorted by path, and the names of those that have none.
+    """Returns the recordings that have a transcript, sorted by path, and the names of those without one.
 
-    The speaker is given by a name like `anna_nohash_0.wav`, or else by the folder that a recording lies in.
+    The speaker is taken from a name like `anna_nohash_0.wav`, otherwise from the folder of the recording.
 
     Raises:
         UserError: there is no such folder, or no recording in it has a transcript.
     """
     source = Path(source)
-    expected = "expected recordings with transcripts beside them, as in anna/1.wav and anna/1.txt"
+    expected = "expected recordings with transcripts, such as anna/1.wav and anna/1.txt"
     if not source.is_dir():
         raise UserError(f"{source}: no such folder; {expected}")
     recordings, without = [], []
@@ -102,7 +102,7 @@ def read_tree(source: str | Path, spell: bool = False) -> tuple[list[Recording],
         text = transcript.read_text(encoding="utf-8-sig", errors="replace")
         recordings.append(Recording(path, words_of(text, spell), speaker))
     if not recordings:
-        raise UserError(f"{source}: {expected}; found {len(without)} recordings, and no transcript for any of them")
+        raise UserError(f"{source}: {expected}; found {len(without)} recordings, none of them with a transcript")
     return recordings, without
 
 
@@ -110,14 +110,14 @@ def read_samples(path: Path) -> NDArray[np.int16]:
     """Returns a recording of any format, int16 [T] at 16 kHz.
 
     Raises:
-        UserError: it cannot be decoded.
+        UserError: the recording cannot be decoded.
     """
     waveform = to_mono_16k(*load(path))
     return (waveform * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).numpy().astype(np.int16)
 
 
 def write_dictionary(path: Path, words: Sequence[str]) -> set[str]:
-    """Writes the pronunciations of letters and of these words; returns the words that have none."""
+    """Writes the pronunciations of the letters and of given words; returns the words without a pronunciation."""
     import pocketsphinx
 
     lines = [
@@ -144,19 +144,19 @@ def prepare_long(
     test: float = 0.1,
     workers: int | None = None,
 ) -> Summary:
-    """Cuts recordings into letters, with a manifest; returns what was found.
+    """Cuts recordings into letters and writes a manifest.
 
     Args:
-        source: a folder of recordings with transcripts beside them, at any depth.
-        output: the corpus's folder; replaced when it holds an earlier corpus.
+        source: a folder of recordings with transcripts, at any depth.
+        output: folder of the corpus; an earlier corpus in it is replaced.
         spell: whether the words of the transcripts are spelled.
-        valid: share of speakers for validation.
-        test: share of speakers for the test.
-        workers: processes at a time; one a core where it is None.
+        valid: fraction of speakers for the validation set.
+        test: fraction of speakers for the test set.
+        workers: number of processes; None for one per core.
 
     Raises:
-        UserError: there are no recordings with transcripts, none fits its transcript, PocketSphinx is missing, or the
-            folder cannot be written.
+        UserError: there are no recordings with transcripts, none can be aligned, PocketSphinx is missing, or the folder
+            cannot be written.
     """
     require_pocketsphinx()
     require_apart(source, output)
@@ -169,9 +169,13 @@ def prepare_long(
         for recording in everything:
             strange = sorted(unknown.intersection(recording.words))
             if strange:
-                failures.append(f"{recording.path}: no pronunciation of {', '.join(strange)}; --spell spells words")
+                failures.append(
+                    f"{recording.path}: no pronunciation of {', '.join(strange)}; --spell reads words as letters"
+                )
             elif not any(word in LETTERS for word in recording.words):
-                failures.append(f"{recording.path}: expected letters as its words, found none; --spell spells words")
+                failures.append(
+                    f"{recording.path}: expected single letters, found none; --spell reads words as letters"
+                )
             else:
                 recordings.append(recording)
         utterances = []
@@ -180,10 +184,10 @@ def prepare_long(
             if isinstance(result, str):
                 failures.append(result if result.startswith(str(recording.path)) else f"{recording.path}: {result}")
                 continue
-            place = recording.path.relative_to(source).with_suffix("")
+            name = recording.path.relative_to(source).with_suffix("")
             for number, (word, first, last) in enumerate(result.words):
                 if word in LETTERS:
-                    path = folder / "wav" / place.parent / f"{place.name}-{number:02}-{word}.wav"
+                    path = folder / "wav" / name.parent / f"{name.name}-{number:02}-{word}.wav"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     soundfile.write(path, result.samples[first:last], SAMPLE_RATE, subtype="PCM_16")
                     utterances.append(Utterance(path, word, recording.speaker))

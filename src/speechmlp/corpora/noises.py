@@ -1,7 +1,7 @@
-"""What a microphone hears when nobody speaks: silence, hiss, hum, clicks, knocks, beeps, chords; generated.
+"""Generated non-letters: silence, hiss, hum, clicks, knocks, beeps, chords.
 
-A recogniser must decline them. Each source (a kind with its own level and colour) counts as a speaker, so that splits
-hold different ones; two kinds are heard in the test only, to see what happens with sounds that were never learnt.
+A recogniser must reject them. Each source (a kind with its own level and colour) counts as a speaker, so that splits
+have different sources. Two kinds are in the test split only, to measure rejection of sounds not trained on.
 """
 
 from collections.abc import Callable
@@ -26,13 +26,13 @@ _TIME = np.arange(NUM_SAMPLES) / SAMPLE_RATE  # [T], s
 
 
 def silence(random: Random) -> Samples:
-    """Returns nothing at all, or the last bits of a converter."""
+    """Returns digital silence, or noise in the last bits of a converter."""
     bits: Samples = random.integers(-2, 3, NUM_SAMPLES) / FULL_SCALE * (random.random() < 0.7)
     return bits
 
 
 def coloured(random: Random) -> Samples:
-    """Returns steady noise whose power falls or rises as a power of the frequency: white, pink, brown and between."""
+    """Returns steady noise whose power is a power of the frequency: white, pink, brown and between."""
     frequency = np.fft.rfftfreq(NUM_SAMPLES, 1 / SAMPLE_RATE)
     shape = np.maximum(frequency, 30) ** random.uniform(-1.2, 0.4)
     noise: Samples = np.fft.irfft(np.fft.rfft(random.standard_normal(NUM_SAMPLES)) * shape, NUM_SAMPLES)
@@ -40,7 +40,7 @@ def coloured(random: Random) -> Samples:
 
 
 def hum(random: Random) -> Samples:
-    """Returns the hum of the mains: 50 or 60 Hz and its multiples."""
+    """Returns mains hum: 50 or 60 Hz and its harmonics."""
     base = random.choice((50, 60))
     orders = np.arange(1, random.integers(3, 30))
     parts = np.sin(2 * np.pi * base * orders[:, None] * _TIME + random.uniform(0, 2 * np.pi, (len(orders), 1)))
@@ -60,7 +60,7 @@ def _bursts(random: Random, count: int, longest: float, lowest: float, highest: 
 
 
 def clicks(random: Random) -> Samples:
-    """Returns clicks as of keys and contacts."""
+    """Returns clicks, as of keys and contacts."""
     return _bursts(random, int(random.integers(1, 8)), 0.02, 500, 6000)
 
 
@@ -70,7 +70,7 @@ def knocks(random: Random) -> Samples:
 
 
 def breath(random: Random) -> Samples:
-    """Returns a breath: noise that swells and dies away."""
+    """Returns a breath: noise that fades in and out."""
     middle, width = random.uniform(0.3, 0.7), random.uniform(0.08, 0.3)
     return coloured(random) * np.exp(-(((_TIME - middle) / width) ** 2))
 
@@ -93,7 +93,7 @@ def sweep(random: Random) -> Samples:
 
 
 def chords(random: Random) -> Samples:
-    """Returns plucked chords: harmonics that die away."""
+    """Returns plucked chords: decaying harmonics."""
     sound = np.zeros(NUM_SAMPLES)
     for _ in range(random.integers(1, 4)):
         age = np.maximum(_TIME - random.uniform(0, 0.6), 0)
@@ -122,9 +122,9 @@ def prepare_noises(output: str | Path, sources: int = 150, seed: int = 0) -> lis
     """Makes the corpus and its manifest, `non_letters.tsv`; returns its utterances.
 
     Args:
-        output: the corpus's folder; replaced when it holds an earlier corpus.
-        sources: of each kind; one second of each.
-        seed: decides every sample.
+        output: folder of the corpus; an earlier corpus in it is replaced.
+        sources: number of sources of each kind, one second of each.
+        seed: seed for all samples.
 
     Raises:
         UserError: the folder cannot be written.
@@ -140,7 +140,7 @@ def prepare_noises(output: str | Path, sources: int = 150, seed: int = 0) -> lis
             for source, name in enumerate(names):
                 random = np.random.default_rng((seed, number, source))
                 sound = make(random)
-                if kind != "silence":  # which has its own level
+                if kind != "silence":  # silence has its own level
                     sound = sound / np.abs(sound).max() * 10 ** (random.uniform(-50, -1) / 20)
                 path = folder / kind / f"{name}.wav"
                 soundfile.write(path, sound, SAMPLE_RATE, subtype="PCM_16")

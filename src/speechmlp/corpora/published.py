@@ -1,4 +1,4 @@
-"""What published corpora of single letters have in common: files found by name, copies, missing and broken ones."""
+"""Find the recordings of a published corpus by name, and report missing, unreadable and duplicate files."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -11,19 +11,19 @@ from tqdm import tqdm
 from speechmlp.errors import UserError
 
 Key = tuple[str, ...]
-"""What tells a recording of a corpus from all others: part, speaker, letter, take."""
+"""Identifies a recording of a corpus: part, speaker, letter, take."""
 SHOWN = 5
-"""Names of missing or broken files that are told; the rest is counted."""
+"""Number of missing or unreadable files that are named; the rest is counted."""
 
 
 @dataclass
 class Findings:
-    """What reading a corpus came upon.
+    """Problems found while reading a corpus.
 
     Attributes:
-        copies: files that are another file's recording once more, and are left out.
-        broken: files that cannot be read, and why; left out too.
-        missing: names of recordings that the whole corpus has and this copy has not.
+        copies: number of files skipped because another file has the same recording.
+        broken: files skipped because they cannot be read, with the reason.
+        missing: names of recordings of the published corpus that are missing.
     """
 
     copies: int = 0
@@ -31,14 +31,14 @@ class Findings:
     missing: list[str] = field(default_factory=list)
 
     def lines(self, whole: int) -> list[str]:
-        """Returns warnings, for a corpus of so many recordings when it is whole."""
+        """Returns warnings; the published corpus has `whole` recordings."""
         lines = []
         if self.missing:
             lines.append(f"warning: {len(self.missing)} of {whole} recordings are missing: {_some(self.missing)}")
         if self.broken:
-            lines.append(f"warning: {len(self.broken)} files cannot be read and are left out: {_some(self.broken)}")
+            lines.append(f"warning: {len(self.broken)} files cannot be read and are skipped: {_some(self.broken)}")
         if self.copies:
-            lines.append(f"{self.copies} files are copies of others, by their names, and are left out")
+            lines.append(f"{self.copies} files are copies of others, by their names, and are skipped")
         return lines
 
 
@@ -50,23 +50,22 @@ def _some(names: Sequence[str]) -> str:
 def find_recordings(
     source: str | Path, name: re.Pattern[str], key: Callable[[Path, re.Match[str]], Key | None], expected: str
 ) -> tuple[dict[Key, Path], int]:
-    """Returns the recordings under a folder by their keys, sorted, and how many files are copies of others.
+    """Returns key -> recording for a folder, sorted by key, and the number of files that are copies of others.
 
-    Of several files of one recording, as where `.wav` and `.sph` lie side by side, the first by name that ends in
-    `.wav` is taken.
+    If a recording has several files, such as `.wav` and `.sph`, a `.wav` file is preferred, then the first by name.
 
     Args:
         source: the folder.
-        name: what file names look like.
-        key: the key of a file, or None where it is no part of the corpus.
-        expected: what the folder should hold, for the message.
+        name: pattern of file names.
+        key: returns the key of a file, or None if it does not belong to the corpus.
+        expected: description of the expected content, for the message.
 
     Raises:
-        UserError: there is no such folder, or it holds no recording of this corpus.
+        UserError: there is no such folder, or it has no recording of this corpus.
     """
     source = Path(source)
     if not source.is_dir():
-        kind = "is a file; unpack the archive first and name its folder" if source.exists() else "no such folder"
+        kind = "is a file; unpack the archive and pass its folder" if source.exists() else "no such folder"
         raise UserError(f"{source}: {kind}; expected {expected}")
     found: dict[Key, Path] = {}
     count = 0
@@ -82,7 +81,7 @@ def find_recordings(
 
 
 def check_headers(paths: Iterable[Path]) -> dict[Path, str]:
-    """Returns the files that libsndfile cannot open, each with the reason in a few words."""
+    """Returns file -> short reason for the files that libsndfile cannot open."""
     problems = {}
     for path in tqdm(list(paths), "reading headers", unit=" files", disable=None):
         try:
@@ -96,5 +95,5 @@ def check_headers(paths: Iterable[Path]) -> dict[Path, str]:
             )
             continue
         if frames == 0:
-            problems[path] = "holds no samples"
+            problems[path] = "contains no samples"
     return problems

