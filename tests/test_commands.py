@@ -130,7 +130,7 @@ def test_ten_mistakes_end_in_one_line_and_status_2(synthetic_corpus: Path, run_p
 def test_evaluate_tells_what_is_missing(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
     nothing = run_python(*EVALUATE)
     assert (nothing.returncode, len(nothing.stderr.splitlines())) == (2, 1)
-    assert "runs: no run with a best.pt here" in nothing.stderr
+    assert "runs: contains no run with a best.pt" in nothing.stderr
     absent = run_python(*EVALUATE, "--checkpoint", "x.pt")
     assert (absent.returncode, len(absent.stderr.splitlines())) == (2, 1)
     run = run_python(*TRAIN, ROOT / "configs" / "quickstart.yaml", f"corpus.manifest={tone_corpus}", *SMALL)

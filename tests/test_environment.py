@@ -27,7 +27,7 @@ def test_the_recommended_pair_is_in_the_lock() -> None:
     assert f"torchaudio=={environment.TESTED_TORCHAUDIO}" in lock
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep memory in their own way")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left unchanged")
 def test_freed_memory_is_kept(run_python: Run) -> None:
     program = (
         "import resource, torch\n"
@@ -42,12 +42,12 @@ def test_freed_memory_is_kept(run_python: Run) -> None:
     )
     result = run_python("-c", program)
     assert result.returncode == 0, result.stderr
-    pages = 50 * sum(range(1, 14)) * 500_000 * 4 / 4096  # all that was written
+    pages = 50 * sum(range(1, 14)) * 500_000 * 4 / 4096  # everything that was written
     assert int(result.stdout) < 0.01 * pages
 
 
 def failing_package(folder: Path, name: str, code: str) -> Path:
-    """A package whose import runs the code; returns the folder to put on the path."""
+    """Writes a package whose import runs the code; returns the folder to put on the path."""
     (folder / name).mkdir(parents=True)
     (folder / name / "__init__.py").write_text(code)
     return folder
@@ -68,7 +68,7 @@ COMMAND = "from speechmlp.{0} import main; sys.exit(main({1!r}))"
         ("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise ImportError('y') from e", "(division by zero)"),
     ],
 )
-def test_a_pair_that_does_not_fit_ends_in_one_line(tmp_path: Path, run_python: Run, code: str, reason: str) -> None:
+def test_an_incompatible_pair_is_reported_in_one_line(tmp_path: Path, run_python: Run, code: str, reason: str) -> None:
     site = failing_package(tmp_path / "site", "torchaudio", code)
     result = run_with(site, COMMAND.format("train", ["--config", str(ROOT / "configs" / "seed.yaml")]), run_python)
     assert result.returncode == 2
@@ -105,7 +105,9 @@ def test_a_missing_package_is_reported(tmp_path: Path, run_python: Run, package:
 BROKEN = "raise OSError('torchaudio is broken here')"
 
 
-def test_what_needs_no_torchaudio_works_without_it(tmp_path: Path, run_python: Run, tone_corpus: Path) -> None:
+def test_torchaudio_is_not_needed_for_help_errors_and_manifests(
+    tmp_path: Path, run_python: Run, tone_corpus: Path
+) -> None:
     site = failing_package(tmp_path / "site", "torchaudio", BROKEN)
     seed = str(ROOT / "configs" / "seed.yaml")
     for arguments, status, said in (
@@ -120,7 +122,7 @@ def test_what_needs_no_torchaudio_works_without_it(tmp_path: Path, run_python: R
     assert result.stdout == "156\n", result.stderr
 
 
-def test_the_audit_needs_torchaudio_for_resampling_only(tmp_path: Path, run_python: Run, tone_corpus: Path) -> None:
+def test_the_audit_needs_torchaudio_only_for_resampling(tmp_path: Path, run_python: Run, tone_corpus: Path) -> None:
     """Speakers s0, s2, s4 were recorded at 16 kHz, the others at 22.05 kHz."""
     site = failing_package(tmp_path / "site", "torchaudio", BROKEN)
     lines = tone_corpus.read_text().splitlines(keepends=True)
@@ -139,7 +141,7 @@ def test_the_audit_needs_torchaudio_for_resampling_only(tmp_path: Path, run_pyth
 
 
 def install(python: Path, *packages: str) -> None:
-    """Installs by uv, which no setting of pip limits to other versions; skips where that is impossible."""
+    """Installs with uv, which ignores version constraints set for pip; skips the test if that fails."""
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), *packages]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -147,7 +149,7 @@ def install(python: Path, *packages: str) -> None:
 
 
 def install_cpu_build(python: Path) -> None:
-    """Installs a CPU build of PyTorch: one that pip is told of, or that of PyTorch's index; skips without either."""
+    """Installs a CPU build of PyTorch from pip's index or PyTorch's; skips the test if neither has one."""
     command = [str(python), "-m", "pip", "install", "--quiet", "torch==2.13.0+cpu"]
     for more in ([], ["--index-url", "https://download.pytorch.org/whl/cpu", "--retries", "1"]):
         if not subprocess.run([*command, *more], capture_output=True, check=False).returncode:
@@ -164,8 +166,8 @@ def install_cpu_build(python: Path) -> None:
         ("2.15.0", "2.11.0", "uv", "they were built for different versions of CUDA (Detected that PyTorch"),
     ],
 )
-@pytest.mark.skipif(sys.platform != "linux" or sys.version_info >= (3, 14), reason="no such builds elsewhere")
-def test_a_broken_pair_is_repaired_by_the_command_that_the_message_prints(
+@pytest.mark.skipif(sys.platform != "linux" or sys.version_info >= (3, 14), reason="such builds exist for Linux only")
+def test_the_printed_command_repairs_a_broken_pair(
     tmp_path: Path, torch: str, torchaudio: str, installer: str, reason: str
 ) -> None:
     make = [sys.executable, "-m", "venv"] if installer == "pip" else [sys.executable, "-m", "uv", "venv", "--quiet"]

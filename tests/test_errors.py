@@ -12,7 +12,7 @@ def run(error: BaseException) -> int:
     return run_command(argparse.ArgumentParser(), command, [])
 
 
-def test_user_errors_end_in_one_line_each_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_give_one_line_each_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(UserError("a.wav: broken\nheader", "b.wav: empty")) == 2
     assert capsys.readouterr().err.splitlines() == ["error: a.wav: broken header", "error: b.wav: empty"]
 
@@ -24,7 +24,7 @@ def test_long_lists_of_problems_are_cut_and_counted(capsys: pytest.CaptureFixtur
     assert lines[-1] == "error: and 5 more problems of this kind"
 
 
-def test_ctrl_c_ends_without_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_prints_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(KeyboardInterrupt()) == 130
     assert capsys.readouterr().err == "interrupted\n"
 

@@ -4,5 +4,5 @@ from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("speechmlp")
-except PackageNotFoundError:  # a source tree on the path, not installed
+except PackageNotFoundError:  # the source tree is on the path, but not installed
     __version__ = "0+unknown"

@@ -1,4 +1,4 @@
-"""The installed software: whether it fits together, a record of it for the run folder, and how it keeps memory."""
+"""The installed software: compatibility of torch and torchaudio, a record for the run folder, memory settings."""
 
 import ctypes
 import platform
@@ -13,7 +13,7 @@ from types import ModuleType
 from speechmlp.errors import InstallationError
 
 TESTED_TORCH, TESTED_TORCHAUDIO = "2.14.1", "2.11.1"
-"""The pair in requirements.lock; a test compares them, and `scripts/lock` writes both."""
+"""The versions in requirements.lock; `scripts/lock` writes both, and a test compares them."""
 RECORDED_PACKAGES = ("speechmlp", "torch", "torchaudio", "numpy", "soundfile", "pydantic", "PyYAML")
 
 
@@ -25,9 +25,9 @@ def _installed(package: str) -> str | None:
 
 
 def repair_command() -> str:
-    """Returns the command that installs the tested pair over any other one.
+    """Returns the command that installs the tested versions of torch and torchaudio.
 
-    `===` compares whole version strings: `==2.14.1` would accept a CPU build, 2.14.1+cpu, and keep it.
+    `===` compares whole version strings: `==2.14.1` would keep an installed CPU build, 2.14.1+cpu.
     """
     python = shlex.quote(sys.executable or "python")
     installer = f"{python} -m pip install" if find_spec("pip") else f"uv pip install --python {python}"
@@ -35,7 +35,7 @@ def repair_command() -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Returns the first line of the error from which the others followed."""
+    """Returns the first line of the original error in a chain."""
     while (earlier := error.__cause__ or error.__context__) is not None:
         error = earlier
     lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -46,11 +46,11 @@ def import_torch() -> ModuleType:
     """Returns the module torch.
 
     Raises:
-        InstallationError: it is missing or cannot be imported, with the command that repairs it.
+        InstallationError: torch is missing or cannot be imported; the message has the command that repairs it.
     """
     try:
         return import_module("torch")
-    except Exception as error:  # OSError for a library that is missing, ImportError, RuntimeError, AttributeError
+    except Exception as error:  # OSError (missing library), ImportError, RuntimeError, AttributeError
         problem = f"torch {_installed('torch') or 'is missing'} cannot be imported ({_cause(error)})"
         if _installed("torch") is None:
             problem = "torch is not installed"
@@ -60,11 +60,11 @@ def import_torch() -> ModuleType:
 def import_torchaudio() -> ModuleType:
     """Returns the module torchaudio.
 
-    torchaudio is compiled against PyTorch's libraries. Its metadata admit releases of PyTorch that it cannot be loaded
-    with, and so do version numbers, so that only the import tells whether the two fit.
+    torchaudio is compiled against PyTorch's libraries. Neither its metadata nor version numbers tell whether it fits
+    the installed PyTorch; only importing it does.
 
     Raises:
-        InstallationError: the two cannot be imported together; the message says why, and which command repairs it.
+        InstallationError: the two cannot be imported together; the message has the reason and the repair command.
     """
     torch = import_torch()
     try:
@@ -74,7 +74,7 @@ def import_torchaudio() -> ModuleType:
 
 
 def _mismatch(torch: ModuleType, error: Exception) -> str:
-    """Returns what is wrong with an installed pair whose second half raised an error."""
+    """Returns why torchaudio cannot be imported with the installed torch."""
     torchaudio_version = _installed("torchaudio")
     if torchaudio_version is None:
         return "torchaudio is not installed"
@@ -86,19 +86,19 @@ def _mismatch(torch: ModuleType, error: Exception) -> str:
         link = link.__cause__ or link.__context__
     text = "\n".join(chain)
     if torch.version.cuda is None and re.search(r"libc10_cuda|libtorch_cuda|libcudart", text):
-        return f"{pair} do not fit: torch is a CPU build, torchaudio a CUDA build"
+        return f"{pair} are incompatible: torch is a CPU build, torchaudio a CUDA build"
     if "different CUDA" in text or "libcudart" in text:
-        return f"{pair} do not fit: they were built for different versions of CUDA"
+        return f"{pair} are incompatible: they were built for different versions of CUDA"
     if "undefined symbol" in text or "Symbol not found" in text:
-        return f"{pair} do not fit: torch is too old for this torchaudio"
+        return f"{pair} are incompatible: torch is too old for this torchaudio"
     return f"{pair} cannot be imported together"
 
 
 def keep_freed_memory() -> bool:
-    """Keeps memory that tensors give back for those that follow, and returns whether that could be arranged.
+    """Makes glibc keep the memory of freed tensors for later ones; returns whether that was possible.
 
-    glibc returns large blocks to the system and asks for them again, zeroed page by page: a noticeable part of a
-    training step on a CPU. Elsewhere nothing is changed.
+    By default glibc returns large blocks to the system and requests them again, zeroed page by page, which takes a
+    noticeable part of a training step on a CPU. Other C libraries are left unchanged.
     """
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # of mallopt(3)
     settings = {mmap_threshold: 32 << 20, trim_threshold: 1 << 30, top_pad: 64 << 20}  # the first is glibc's largest
@@ -110,7 +110,7 @@ def keep_freed_memory() -> bool:
 
 
 def describe_environment() -> dict[str, str | int | list[str] | None]:
-    """Returns what one needs to know to repeat a run: versions, machine, threads, devices and command line."""
+    """Returns what is needed to reproduce a run: versions, machine, threads, devices and command line."""
     import torch
 
     return {

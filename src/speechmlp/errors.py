@@ -1,4 +1,4 @@
-"""Errors that a user can cause, and how a command ends because of one."""
+"""User errors, and how commands report them."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 
 class UserError(Exception):
-    """Something outside the program is wrong: each problem is one line that says where, what, and what to do."""
+    """An error that the user can fix: one line per problem, which says where, what is wrong, and what to do."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -15,9 +15,9 @@ class UserError(Exception):
 
 
 class InstallationError(Exception):
-    """The installed packages do not work together: one line that says why, and which command repairs it.
+    """The installed packages do not work together: one line with the reason and the command that repairs it.
 
-    It is not a `UserError`, so that code which reports one broken recording and goes on does not catch it.
+    It is not a `UserError`, so that code that skips broken recordings does not catch it.
     """
 
 
@@ -32,7 +32,7 @@ def run_command(
     """Parses the command line, runs the command and returns the exit status.
 
     Returns:
-        0 for success; 2 for an error the user can mend, shown one line a problem on standard error;
+        0 for success; 2 for an error that the user can fix, printed to standard error, one line per problem;
         130 after Ctrl-C.
     """
     try:
@@ -49,6 +49,6 @@ def run_command(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone (`| head`): not an error
+    except BrokenPipeError:  # the reader of the output has closed it (`| head`): not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, whatever happens while they are written."""
+"""Files and folders that are written whole or not at all, even if writing is interrupted."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from typing import BinaryIO
 from speechmlp.errors import UserError
 
 PARTIAL = ".partial"
-"""Ends the name of a file that is being written."""
+"""Suffix of a file that is being written."""
 
 
 def _flush_folder(folder: Path) -> None:
@@ -23,7 +23,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """Returns where a file or folder is written before it gets its name."""
+    """Returns the temporary path of a file or folder while it is written."""
     return path.with_name(f".{path.name}{PARTIAL}")
 
 
@@ -37,12 +37,12 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a free path for a file or folder that takes the place of `path` if all goes well, and vanishes otherwise.
+    """Yields a temporary path for a file or folder, which replaces `path` on success and is removed on failure.
 
-    There is one such path, so that what a killed process left is removed by the next one.
+    The name is fixed, so that the leftovers of a killed process are removed by the next one.
 
     Raises:
-        OSError: it cannot be renamed; what was there before is as it was.
+        OSError: it cannot be renamed; an earlier file or folder is unchanged.
     """
     partial = partial_path(path)
     _remove(partial)
@@ -58,12 +58,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Gives a file to write that takes the place of `path` if all goes well, and vanishes otherwise.
+    """Yields a temporary file, which replaces `path` on success and is removed on failure.
 
-    It is on the disk before it has the name, so that a loss of power leaves the old content or the new.
+    It is flushed to disk before it is renamed, so that a power failure leaves either the old or the new content.
 
     Raises:
-        UserError: it cannot be written; what was there before is as it was.
+        UserError: the file cannot be written; an earlier file is unchanged.
     """
     try:
         with replacing(path) as partial, partial.open("wb") as file:
@@ -71,7 +71,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
-        # torch's archive writer turns a full disk into a RuntimeError of its own.
+        # torch's archive writer raises a RuntimeError if the disk is full.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
@@ -105,7 +105,7 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8, whole or not at all.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     with whole_file(path) as file:
         file.write(text.encode("utf-8"))

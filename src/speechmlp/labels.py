@@ -1,4 +1,4 @@
-"""The 26 letters, their label indices, and the groups of them that are reported on their own."""
+"""The 26 letters, their labels, and the E-set."""
 
 import reprlib
 import string
@@ -7,7 +7,7 @@ LETTERS = tuple(string.ascii_uppercase)
 NUM_LETTERS = len(LETTERS)
 
 NOT_A_LETTER = "-"
-"""In manifests of what is to be declined: other words, noise, silence. Its label is `NUM_LETTERS`."""
+"""The letter of non-letters in manifests: other words, noise, silence. Its label is `NUM_LETTERS`."""
 
 E_SET = tuple("BCDEGPTVZ")
 """The letters that rhyme with E: the classic hard set of spoken-letter recognition (Fanty & Cole, 1991)."""

@@ -32,7 +32,7 @@ def trained(config: Config) -> tuple[SpeechClassifier, torch.optim.Optimizer]:
     return model, optimizer
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path, config: Config) -> None:
+def test_a_saved_checkpoint_loads_equal(tmp_path: Path, config: Config) -> None:
     model, optimizer = trained(config)
     save_checkpoint(tmp_path / "a.pt", config, model, [RECORD], {"optimizer": optimizer.state_dict()})
     loaded = load_checkpoint(tmp_path / "a.pt")
@@ -44,7 +44,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, config: Config) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
-def test_checkpoints_that_cannot_be_read_are_told(tmp_path: Path, config: Config) -> None:
+def test_unreadable_checkpoints_are_reported(tmp_path: Path, config: Config) -> None:
     model, _ = trained(config)
     save_checkpoint(tmp_path / "good.pt", config, model, [])
     data = (tmp_path / "good.pt").read_bytes()
@@ -67,7 +67,7 @@ def test_checkpoints_that_cannot_be_read_are_told(tmp_path: Path, config: Config
         "text.pt": "cannot be read; expected a checkpoint",
         "list.pt": "expected a checkpoint",
         "other.pt": "other.pt: expected a checkpoint",
-        "newer.pt": f"is of format {FORMAT + 1}, this speechmlp reads up to {FORMAT}",
+        "newer.pt": f"has format {FORMAT + 1}, but this speechmlp reads up to {FORMAT}",
         "shape.pt": "its weights do not fit its configuration",
         "key.pt": "modle: unknown key",
         "none.pt": "its weights do not fit its configuration",
@@ -88,7 +88,7 @@ class Attack:
         return os.mkdir, (str(self.target),)
 
 
-def test_a_malicious_pickle_runs_nothing(tmp_path: Path) -> None:
+def test_a_malicious_pickle_runs_no_code(tmp_path: Path) -> None:
     target = tmp_path / "hacked"
     torch.save({"format": FORMAT, "config": Attack(target)}, tmp_path / "zip.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Attack(target)))
@@ -98,7 +98,7 @@ def test_a_malicious_pickle_runs_nothing(tmp_path: Path) -> None:
     assert not target.exists()
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, config: Config) -> None:
+def test_a_failed_write_keeps_the_old_checkpoint(tmp_path: Path, config: Config) -> None:
     model, _ = trained(config)
     save_checkpoint(tmp_path / "a.pt", config, model, [RECORD])
     before = (tmp_path / "a.pt").read_bytes()
@@ -111,7 +111,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, 
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
-def test_a_checkpoint_of_a_stranger_takes_no_more_than_its_size(tmp_path: Path, config: Config) -> None:
+def test_an_untrusted_checkpoint_takes_no_more_memory_than_its_size(tmp_path: Path, config: Config) -> None:
     model, _ = trained(config)
     save_checkpoint(tmp_path / "good.pt", config, model, [RECORD])
     content = torch.load(tmp_path / "good.pt", weights_only=True)
@@ -143,7 +143,7 @@ def test_a_checkpoint_of_a_stranger_takes_no_more_than_its_size(tmp_path: Path, 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
-def test_the_state_of_another_optimizer_is_refused(config: Config) -> None:
+def test_the_state_of_another_optimizer_is_rejected(config: Config) -> None:
     _, optimizer = trained(config)
     state = optimizer.state_dict()
     restore_optimizer(optimizer, state)

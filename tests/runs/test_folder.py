@@ -24,18 +24,18 @@ def test_a_run_records_configuration_and_environment(tmp_path: Path) -> None:
     assert json.loads((run / "environment.json").read_text())["torch"].startswith(torch.__version__.split("+")[0])
 
 
-def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+def test_runs_started_in_the_same_second_get_different_folders(tmp_path: Path) -> None:
     assert len({create_run(configured(tmp_path), "x") for _ in range(4)}) == 4
 
 
 def test_a_named_run_is_not_overwritten(tmp_path: Path) -> None:
     run = create_run(configured(tmp_path, "mine"), "x")
     assert run.name == "mine"
-    with pytest.raises(UserError, match=r"this run exists; choose another output\.name, or go on with --resume"):
+    with pytest.raises(UserError, match=r"this run exists; choose another output\.name, or continue with --resume"):
         create_run(configured(tmp_path, "mine"), "x")
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(UserError, match="cannot write the run folder"):
         create_run(configured(tmp_path), "x")
@@ -43,7 +43,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         write_metrics(tmp_path / "none", [])
 
 
-def test_metrics_are_one_line_an_epoch(tmp_path: Path) -> None:
+def test_metrics_are_one_line_per_epoch(tmp_path: Path) -> None:
     records = [EpochRecord(epoch, epoch * 10, 0.01, 3.0, 3.0, 0.1, 0.5, True, None) for epoch in (1, 2)]
     write_metrics(tmp_path, records)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -51,7 +51,7 @@ def test_metrics_are_one_line_an_epoch(tmp_path: Path) -> None:
 
 
 def test_the_newest_checkpoint_is_found(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no run with a best\.pt here"):
+    with pytest.raises(UserError, match=r"contains no run with a best\.pt"):
         newest_checkpoint(tmp_path)
     for age, name in enumerate(["c", "a", "b"]):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""Sweeps and comparisons, as people run them."""
+"""Sweeps and comparisons, run as commands."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from speechmlp.sweeps.jobs import Job, finish_all, visible_gpus
 from tests.conftest import ROOT, Run
 
 
-def test_a_grid_is_every_combination() -> None:
+def test_a_grid_has_every_combination() -> None:
     assert combinations([]) == [()]
     assert combinations(["a=1,2", "b=[1,2];[3]"]) == [
         ("a=1", "b=[1,2]"),
@@ -32,7 +32,7 @@ def test_the_sign_flip_test_is_exact() -> None:
     assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
 
 
-def test_a_sweep_is_resumable_and_compared(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+def test_a_sweep_can_be_resumed_and_compared(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(
         f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\n"
         "front_end: {kind: log_mel, hop_length: 1600}\ntraining: {epochs: 2}\ndevice: cpu\n"
@@ -68,7 +68,7 @@ def test_a_sweep_is_resumable_and_compared(tone_corpus: Path, run_python: Run, t
     assert (unfinished.returncode, len(unfinished.stderr.splitlines())) == (2, 1)
 
 
-def test_mistakes_end_a_sweep_before_it_begins(run_python: Run, tmp_path: Path) -> None:
+def test_mistakes_end_a_sweep_before_it_starts(run_python: Run, tmp_path: Path) -> None:
     seed = str(ROOT / "configs" / "seed.yaml")
     sweep = [ROOT / "scripts" / "sweep.py", "--config", seed, "--name", "x"]
     wrong = run_python(*sweep, "--set", "model.hiden=[4]")
@@ -76,12 +76,12 @@ def test_mistakes_end_a_sweep_before_it_begins(run_python: Run, tmp_path: Path) 
     assert "did you mean model.hidden?" in wrong.stderr
     failing = run_python(*sweep, "--set", "corpus.manifest=absent.tsv", "--seeds", "2")
     assert failing.returncode == 2
-    begins = [line.partition(": absent.tsv: no such manifest")[0] for line in sorted(failing.stderr.splitlines())]
-    assert begins == [f"error: corpus.manifest-absent.tsv-seed{seed}" for seed in (0, 1)]
+    prefixes = [line.partition(": absent.tsv: no such manifest")[0] for line in sorted(failing.stderr.splitlines())]
+    assert prefixes == [f"error: corpus.manifest-absent.tsv-seed{seed}" for seed in (0, 1)]
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_that_diverges_leaves_the_others_to_their_end(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+def test_the_other_runs_finish_if_one_diverges(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(
         f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\n"
         "front_end: {kind: log_mel, hop_length: 1600}\nmodel: {hidden: [4]}\ntraining: {epochs: 1}\ndevice: cpu\n"
@@ -97,7 +97,7 @@ def test_a_run_that_diverges_leaves_the_others_to_their_end(tone_corpus: Path, r
     assert [run.name for run in runs.iterdir() if (run / "best.pt").exists()] == ["training.optimizer.lr-0.01-seed0"]
 
 
-def test_gpus_are_those_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_visible_gpus_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8932f937")
     assert visible_gpus() == ["2", "GPU-8932f937"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -112,7 +112,7 @@ def test_gpus_are_those_that_may_be_used(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_runs_are_spread_over_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program in the interpreter's place writes down what it sees."""
+    """A program in place of the interpreter records its environment."""
     seen = tmp_path / "seen"
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES $OMP_NUM_THREADS" >> {seen}\nsleep 0.3\n')

@@ -138,9 +138,7 @@ def test_a_mistake_is_told_once(config: Path, run_python: Run, tmp_path: Path) -
 
 def test_a_run_to_continue_has_a_name(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(config), "--continue"]) == 2
-    assert capsys.readouterr().err == (
-        "error: --continue: expected output.name=NAME too, by which the run is found again\n"
-    )
+    assert capsys.readouterr().err == "error: --continue: expected output.name=NAME, to find the run again\n"
 
 
 def test_a_run_to_continue_has_the_settings_that_are_asked_for(

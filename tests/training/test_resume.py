@@ -35,9 +35,7 @@ def test_a_second_process_is_refused_and_ctrl_c_says_how_to_go_on(tmp_path: Path
         second = start(tmp_path, "--resume", "runs/long_run")
         _, errors = second.communicate()
         assert second.returncode == 2
-        assert errors == (
-            "error: runs/long_run: another process trains in this run folder; wait for it, or start a new run\n"
-        )
+        assert errors == "error: runs/long_run: another process is using this run; wait for it, or start a new run\n"
         first.send_signal(signal.SIGINT)
         asked = time.perf_counter()
         _, errors = first.communicate()

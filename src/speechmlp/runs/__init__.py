@@ -1,1 +1,1 @@
-"""The run folder, its checkpoints and its history."""
+"""Runs: the run folder, checkpoints and the history of epochs."""

@@ -1,4 +1,4 @@
-"""Checkpoints: plain tensors and values that rebuild their model; read without running anything they contain."""
+"""Save and load checkpoints: tensors and plain values that rebuild a model; loading runs no code from the file."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from speechmlp.runs.history import EpochRecord
 
 FORMAT = 1
 LARGE = 100_000_000
-"""Weights, above which a model of a stranger is looked at before it is built: 400 MB."""
+"""Number of weights above which the size of an untrusted model is checked before it is built: 400 MB."""
 TOKENS = ("warped", "onset", "offset")
 
 
@@ -31,16 +31,16 @@ _HISTORY = TypeAdapter(list[EpochRecord])
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model with all it takes to use it or go on.
+    """A trained model, with everything needed to use it or to continue training.
 
     Attributes:
-        config: the resolved configuration of its run.
-        model: the classifier with its weights, averaged ones where the run averages, on the CPU, in evaluation mode.
-        training: what going on takes beside it: the optimizer's state and, where the run averages, the weights that are
-            learnt. None in `best.pt`, which is for use only.
-        history: records of the epochs done.
-        temperature: that logits are divided by for probabilities; fitted on validation utterances, 1 where it was not.
-        reject_below: probability under which the model declines to name a letter; 0 where it never does.
+        config: resolved configuration of the run.
+        model: the classifier, on the CPU, in evaluation mode, with averaged weights if the run averages them.
+        training: state needed to continue training: the optimizer's, and the weights that are trained if the run
+            averages them. None in `best.pt`, which is for use only.
+        history: records of the finished epochs.
+        temperature: divides the logits for probabilities; fitted on the validation set, 1 if it was not fitted.
+        reject_below: recordings with a lower probability of the best letter are rejected; 0 to reject none.
     """
 
     config: Config
@@ -64,15 +64,15 @@ def save_checkpoint(
 
     Args:
         path: the file.
-        config: the resolved configuration.
-        model: with the weights to use.
-        history: records of the epochs done.
-        training: plain values and tensors that going on takes, as in `Checkpoint`.
-        temperature: that logits are divided by for probabilities.
-        reject_below: probability of the most probable letter under which none is named.
+        config: resolved configuration.
+        model: the classifier, with the weights to use.
+        history: records of the finished epochs.
+        training: as in `Checkpoint`.
+        temperature: as in `Checkpoint`.
+        reject_below: as in `Checkpoint`.
 
     Raises:
-        UserError: it cannot be written; an earlier checkpoint of that name is as it was.
+        UserError: the file cannot be written; an earlier checkpoint of that name is unchanged.
     """
     content = {
         "format": FORMAT,
@@ -89,7 +89,7 @@ def save_checkpoint(
 
 
 def _most_weights(config: Config) -> int:
-    """Returns a number of weights that a model of this configuration does not exceed by much; computes nothing."""
+    """Returns an approximate upper bound on the number of weights, without building the model."""
     front = config.front_end.model_dump()
     sizes = [size for value in config.model.model_dump().values() for size in _integers(value)]
     counts = [config.model.blocks if not isinstance(config.model, MLPConfig) else len(config.model.hidden)]
@@ -109,10 +109,10 @@ def _integers(value: Any) -> list[int]:
 
 
 def _require_fit(expected: Mapping[str, Tensor], found: Any) -> None:
-    """Checks names, shapes, types and values of weights.
+    """Checks the names, shapes, types and values of weights.
 
     Raises:
-        ValueError: they are not those of the model.
+        ValueError: they do not fit the model.
     """
     if not isinstance(found, Mapping) or found.keys() != expected.keys():
         raise ValueError("other names")
@@ -126,10 +126,10 @@ def _require_fit(expected: Mapping[str, Tensor], found: Any) -> None:
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Returns the checkpoint in a file.
 
-    Only tensors and plain values are read (`weights_only`), so a file from a stranger runs no code.
+    Only tensors and plain values are read (`weights_only`), so an untrusted file cannot run code.
 
     Raises:
-        UserError: there is no such file, it is not a checkpoint, is damaged, or is of a newer format.
+        UserError: the file is missing, damaged, not a checkpoint, or has a newer format.
     """
     expected = "expected a checkpoint of speechmlp, such as best.pt in a run folder"
     content = read_tensors(Path(path), expected, "no such checkpoint; a run folder holds best.pt and last.pt")
@@ -139,12 +139,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise UserError(f"{path}: {expected}")
     if content["format"] > FORMAT:
         raise UserError(
-            f"{path}: is of format {content['format']}, this speechmlp reads up to {FORMAT}; install a newer version"
+            f"{path}: has format {content['format']}, but this speechmlp reads up to {FORMAT}; install a newer version"
         )
     config = validate_config(content.get("config"), str(path))
     try:
-        if _most_weights(config) > LARGE:  # first without memory, whatever sizes a stranger wrote
-            with torch.device("meta"):  # whose first use imports for a second, so that the usual model does without
+        if _most_weights(config) > LARGE:  # check first without allocating memory
+            with torch.device("meta"):  # only for large models: its first use takes a second
                 _require_fit(SpeechClassifier(config).state_dict(), content["model"])
         model = SpeechClassifier(config)
         _require_fit(model.state_dict(), content["model"])

@@ -1,4 +1,4 @@
-"""The run folder: resolved configuration, environment, one line of metrics an epoch, checkpoints."""
+"""The run folder: resolved configuration, environment, one line of metrics per epoch, checkpoints."""
 
 import json
 import time
@@ -21,8 +21,8 @@ def create_run(config: Config, config_name: str) -> Path:
     """Returns a new run folder with the resolved configuration and the environment in it.
 
     Args:
-        config: its `output` section says where, and under which name.
-        config_name: names the run, with the time, where `output.name` is null.
+        config: its `output` section has the parent folder and the name.
+        config_name: names the run, together with the time, if `output.name` is null.
 
     Raises:
         UserError: a run of that name exists, or the folder cannot be written.
@@ -39,42 +39,43 @@ def create_run(config: Config, config_name: str) -> Path:
             except FileExistsError:
                 if config.output.name:
                     raise UserError(
-                        f"{folder}: this run exists; choose another output.name, or go on with --resume {folder}"
+                        f"{folder}: this run exists; choose another output.name, or continue with --resume {folder}"
                     ) from None
     except OSError as error:
         raise UserError(f"{parent / name}: cannot write the run folder: {error.strerror or error}") from error
-    write_text(folder / CONFIG, dump_yaml(config))  # from here on it can be resumed
+    write_text(folder / CONFIG, dump_yaml(config))  # from now on the run can be resumed
     write_text(folder / ENVIRONMENT, json.dumps(describe_environment(), indent=2) + "\n")
     return folder
 
 
 def named_run(config: Config) -> Path | None:
-    """Returns the folder of the run that a configuration names, where there is one to go on with.
+    """Returns the folder of the run named in a configuration, or None if it does not exist yet.
 
     Raises:
-        UserError: the configuration names no run.
+        UserError: the configuration does not name a run.
     """
     if config.output.name is None:
-        raise UserError("--continue: expected output.name=NAME too, by which the run is found again")
+        raise UserError("--continue: expected output.name=NAME, to find the run again")
     run = Path(config.output.folder) / config.output.name
     return run if (run / CONFIG).exists() else None
 
 
 def lock_run(run: Path) -> FileLock:
-    """Returns a run folder's lock, which is held until this process ends, however it ends.
+    """Locks a run folder until this process ends, and removes incomplete files of a killed process.
 
-    Files that an earlier process was writing when it was killed are removed.
+    Returns:
+        The lock.
 
     Raises:
-        UserError: another process has it, or there is no such folder.
+        UserError: another process has the lock, or there is no such run.
     """
-    if not any((run / name).exists() for name in (CONFIG, LAST)):  # a lock would make the folder, or leave itself in it
-        raise UserError(f"{run}: no run here; --resume takes the folder of a run")
+    if not any((run / name).exists() for name in (CONFIG, LAST)):  # locking would create the folder or a file in it
+        raise UserError(f"{run}: not a run folder; --resume takes the folder of a run")
     lock = FileLock(run / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(f"{run}: another process trains in this run folder; wait for it, or start a new run") from error
+        raise UserError(f"{run}: another process is using this run; wait for it, or start a new run") from error
     except OSError as error:
         raise UserError(f"{run}: cannot be used as a run folder: {error.strerror or error}") from error
     for left in run.glob(f".*{PARTIAL}"):
@@ -83,16 +84,16 @@ def lock_run(run: Path) -> FileLock:
 
 
 def write_metrics(run: Path, history: Iterable[EpochRecord]) -> None:
-    """Writes metrics.jsonl anew from the records of the epochs done.
+    """Writes metrics.jsonl from the records of the finished epochs.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     write_text(run / METRICS, "".join(json.dumps(record.to_json()) + "\n" for record in history))
 
 
 def newest_checkpoint(folder: str | Path) -> Path:
-    """Returns the best checkpoint of the run that was written to last.
+    """Returns the best checkpoint of the most recent run.
 
     Raises:
         UserError: there is no run with a checkpoint.
@@ -100,12 +101,12 @@ def newest_checkpoint(folder: str | Path) -> Path:
     found = sorted(Path(folder).glob(f"*/{BEST}"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise UserError(
-            f"{folder}: no run with a {BEST} here; train one (python -m speechmlp.train --config "
-            "configs/quickstart.yaml) or name a checkpoint with --checkpoint FILE"
+            f"{folder}: contains no run with a {BEST}; train one (python -m speechmlp.train --config "
+            "configs/quickstart.yaml) or choose a checkpoint with --checkpoint FILE"
         )
     return found[-1]
 
 
 def model_name(checkpoint: Path) -> str:
-    """Returns how to call the model of a checkpoint: after its run, or after a file that has a name of its own."""
+    """Returns a name for the model of a checkpoint: that of its run, or of the file if it has its own name."""
     return checkpoint.resolve().parent.name if checkpoint.name in (BEST, LAST) else checkpoint.stem

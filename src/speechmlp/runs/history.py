@@ -1,4 +1,4 @@
-"""What epochs came to: a record of each, which of them is kept, and when there are enough."""
+"""The history of epochs: a record of each, the choice of the epoch to keep, and when to stop."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,16 +11,16 @@ class EpochRecord:
     """One line of metrics.jsonl.
 
     Attributes:
-        epoch: 1 for the first.
+        epoch: number of the epoch, from 1.
         step: optimizer steps so far.
-        lr: learning rate of the epoch's last step.
-        train_loss: mean loss over the epoch's training utterances while they were learnt, in nats.
-        valid_loss: mean cross-entropy on the validation split after the epoch, in nats.
-        valid_accuracy: on the validation split after the epoch.
-        seconds: wall-clock time of the epoch with its validation.
-        best: whether this epoch is the one to keep so far: highest validation accuracy, then lowest validation loss; or
-            every epoch, where the last is kept.
-        stop: why training ends after this epoch; None where it goes on.
+        lr: learning rate of the last step of the epoch.
+        train_loss: mean training loss during the epoch, in nats.
+        valid_loss: mean cross-entropy on the validation set after the epoch, in nats.
+        valid_accuracy: accuracy on the validation set after the epoch.
+        seconds: wall-clock time of the epoch, including validation.
+        best: whether this epoch is the one to keep so far: highest validation accuracy, then lowest validation loss.
+            Always true if the last epoch is kept.
+        stop: why training ends after this epoch; None if it continues.
     """
 
     epoch: int
@@ -39,7 +39,7 @@ class EpochRecord:
 
 
 def stop_reason(config: TrainingConfig, epoch: int, train_loss: float, best_epoch: int) -> str | None:
-    """Returns why training ends after an epoch; None where it goes on."""
+    """Returns why training ends after an epoch, or None if it continues."""
     if config.stop_at_loss is not None and train_loss < config.stop_at_loss:
         return f"training loss {train_loss:.4f} is under stop_at_loss {config.stop_at_loss:g}"
     if config.patience is not None and epoch - best_epoch >= config.patience:
@@ -48,7 +48,7 @@ def stop_reason(config: TrainingConfig, epoch: int, train_loss: float, best_epoc
 
 
 def kept_epoch(history: Sequence[EpochRecord], config: TrainingConfig) -> EpochRecord | None:
-    """Returns the record of the epoch that is kept of those done; None where there is none."""
+    """Returns the record of the epoch to keep, or None if no epoch is finished."""
     if config.keep == "last":
         return history[-1] if history else None
     return max(history, key=lambda record: (record.valid_accuracy, -record.valid_loss), default=None)
@@ -64,17 +64,17 @@ def next_record(
     valid_accuracy: float,
     seconds: float,
 ) -> EpochRecord:
-    """Returns the record of the epoch after those in the history: whether it is the one to keep, and why to stop.
+    """Returns the record of the epoch after those in the history, including whether to keep it and why to stop.
 
     Args:
         history: records of the epochs before.
         config: the training section.
-        step: as in `EpochRecord`, and so are the others.
-        lr: of the epoch's last step.
-        train_loss: in nats.
-        valid_loss: in nats.
-        valid_accuracy: a share.
-        seconds: wall-clock time.
+        step: as in `EpochRecord`.
+        lr: as in `EpochRecord`.
+        train_loss: as in `EpochRecord`.
+        valid_loss: as in `EpochRecord`.
+        valid_accuracy: as in `EpochRecord`.
+        seconds: as in `EpochRecord`.
     """
     epoch, best = len(history) + 1, kept_epoch(history, config)
     is_best = (
@@ -86,6 +86,6 @@ def next_record(
 
 
 def finished(history: list[EpochRecord], config: TrainingConfig) -> str | None:
-    """Returns why training is over after the epochs done; None where it goes on."""
+    """Returns why training is finished, or None if it is not."""
     best = kept_epoch(history, config)
     return None if best is None else stop_reason(config, len(history), history[-1].train_loss, best.epoch)

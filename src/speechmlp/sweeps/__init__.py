@@ -1,1 +1,1 @@
-"""Many runs, side by side."""
+"""Sweeps: many training runs in parallel."""

@@ -1,4 +1,4 @@
-"""Many runs: each a process of its own, side by side, finished ones not repeated, interrupted ones resumed."""
+"""Train many runs in parallel, each in its own process; finished runs are skipped, interrupted ones resumed."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from speechmlp.runs.folder import CONFIG, METRICS
 
 @dataclass(frozen=True)
 class Job:
-    """One run to have: a config file, its overrides, and the run's folder."""
+    """One run of a sweep: config file, overrides, and run folder."""
 
     config: str
     overrides: tuple[str, ...]
@@ -28,7 +28,7 @@ class Job:
 
 
 def read_metrics(run: Path) -> list[dict[str, float | int | bool | str | None]]:
-    """Returns a run's records, one an epoch; none where it has not finished its first."""
+    """Returns a run's records, one per epoch; none if it has not finished the first."""
     metrics = run / METRICS
     return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
 
@@ -39,7 +39,7 @@ def _is_over(run: Path) -> bool:
 
 
 def visible_gpus() -> list[str]:
-    """Returns the GPUs that runs may use, as `CUDA_VISIBLE_DEVICES` names them; asks no CUDA library to start."""
+    """Returns the GPUs that runs may use, in the notation of `CUDA_VISIBLE_DEVICES`, without initialising CUDA."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name for name in named.split(",") if name]
@@ -51,42 +51,42 @@ def visible_gpus() -> list[str]:
 
 
 def finish(job: Job, threads: int | None = None, gpu: str | None = None) -> None:
-    """Trains a run to its end in a process of its own, or resumes it if it was interrupted.
+    """Trains a run to its end in a separate process, or resumes it if it was interrupted.
 
     Args:
-        job: what to train.
-        threads: processor threads of the process; torch's choice if it is None.
-        gpu: the one that the process sees, as `CUDA_VISIBLE_DEVICES` names it; what this process sees if it is None.
+        job: the run.
+        threads: CPU threads of the process; None for torch's default.
+        gpu: value of `CUDA_VISIBLE_DEVICES` for the process; None to inherit it.
 
     Raises:
-        UserError: training ends with an error, which is passed on.
+        UserError: training failed; the messages are those of the process.
     """
     if _is_over(job.run):
         return
     if not (job.run / CONFIG).exists():
-        shutil.rmtree(job.run, ignore_errors=True)  # killed while its folder was made: nothing in there
+        shutil.rmtree(job.run, ignore_errors=True)  # killed while creating its folder, which has no results
     command = [sys.executable, "-m", "speechmlp.train", "--continue", "--config", job.config, *job.overrides]
     command += [f"output.folder={json.dumps(str(job.run.parent))}", f"output.name={json.dumps(job.run.name)}"]
     environment = dict(os.environ)
     environment |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     environment |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if result.returncode and not _is_over(job.run):  # killed at its very end, it had nothing left to do
+    if result.returncode and not _is_over(job.run):  # a process killed at the very end may have finished the run
         errors = [line.removeprefix("error: ") for line in result.stderr.splitlines() if line.startswith("error: ")]
         errors = errors or [result.stderr.strip() or f"exit status {result.returncode}"]
         raise UserError(*(f"{job.run.name}: {error}" for error in errors))
 
 
 def finish_all(jobs: Sequence[Job], at_once: int) -> None:
-    """Trains many runs, `at_once` processes side by side, sharing the processor's cores and spread over the GPUs.
+    """Trains many runs in parallel, dividing CPU cores and GPUs between the processes.
 
     Args:
-        jobs: what to train.
-        at_once: processes.
+        jobs: the runs.
+        at_once: number of parallel processes.
 
     Raises:
-        UserError: some runs ended with errors, one line each; the others are finished all the same. Or one that is
-            there has other settings; then none is begun.
+        UserError: an existing run has other settings, and nothing was started; or some runs failed (one line each) and
+            all others are finished.
     """
     for job in jobs:
         if (job.run / CONFIG).exists():
@@ -98,7 +98,7 @@ def finish_all(jobs: Sequence[Job], at_once: int) -> None:
         gpus.put(every[number % len(every)] if every else None)
 
     def train(job: Job) -> None:
-        gpu = gpus.get()  # as many as there are processes at once: never waits
+        gpu = gpus.get()  # never blocks: there is one entry per process
         try:
             finish(job, threads, gpu)
         finally:
