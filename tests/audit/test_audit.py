@@ -1,4 +1,4 @@
-"""The audit: a clean corpus of generated letters, the same with planted faults, the page in a real browser."""
+"""The audit of a clean generated corpus, of a copy with planted faults, and the page in a real browser."""
 
 import itertools
 import re
@@ -24,7 +24,7 @@ AUDIT = ["-m", "speechmlp.audit", "--manifest"]
 
 
 def letter_like(letter: str, speaker: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns a hiss and a gliding harmonic sound whose spectrum is the letter's, between stretches of faint noise."""
+    """Returns a hiss and a gliding harmonic sound, whose spectrum depends on the letter, padded with faint noise."""
     index, seconds = LETTERS.index(letter), rng.uniform(0.3, 0.4)
     count = round(16_000 * seconds)
     melody = np.interp(np.arange(count), np.linspace(0, count, 8), rng.uniform(0.8, 1.2, 8))
@@ -59,7 +59,7 @@ def clean_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "manifest.tsv"
 
 
-def test_every_planted_fault_is_found_and_none_is_invented(clean_corpus: Path, run_python: Run) -> None:
+def test_every_planted_fault_is_found_and_nothing_else(clean_corpus: Path, run_python: Run) -> None:
     result = run_python(ROOT / "scripts" / "check_audit.py", "--manifest", clean_corpus)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.startswith("Clean: 312 utterances, 0 kinds of errors\nPlanted: "), result.stdout  # no finding
@@ -69,8 +69,8 @@ def test_every_planted_fault_is_found_and_none_is_invented(clean_corpus: Path, r
 
 
 @pytest.mark.corpus
-def test_real_recordings_are_not_accused(real_recordings: Path, tmp_path: Path) -> None:
-    """Parts of AN4's utterances as if they were letters: the faults looked for do not depend on what is said."""
+def test_real_recordings_have_no_false_findings(real_recordings: Path, tmp_path: Path) -> None:
+    """Parts of AN4's utterances labelled as letters: these checks do not depend on what is said."""
     utterances = []
     for number, path in enumerate(sorted((real_recordings / "an4" / "wav" / "an4_clstk").glob("*/an*-b.wav"))[:150]):
         samples, rate = soundfile.read(path, dtype="int16")
@@ -88,7 +88,7 @@ def test_real_recordings_are_not_accused(real_recordings: Path, tmp_path: Path) 
     assert audit.sound
 
 
-def test_manifests_alone_show_missing_and_incomplete_things(clean_corpus: Path, tmp_path: Path) -> None:
+def test_missing_and_unbalanced_letters_and_speakers_are_found(clean_corpus: Path, tmp_path: Path) -> None:
     utterances = read_manifest(clean_corpus)
     kept = [u for u in utterances if not (u.speaker == "s03" and u.letter in "QX")]
     kept = [u for u in kept if u.speaker not in ("s07", "s08")]
@@ -165,15 +165,15 @@ def test_the_command_writes_page_and_json_and_fails_on_errors(
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
-def test_a_checkpoint_takes_part_in_doubting(planted: Path, run_python: Run, tmp_path: Path) -> None:
+def test_a_checkpoint_helps_to_find_wrong_labels(planted: Path, run_python: Run, tmp_path: Path) -> None:
     train = ["-m", "speechmlp.train", "--config", ROOT / "configs" / "quickstart.yaml"]
     train += ["model.hidden=[16]", "training.epochs=1", "device=cpu", "output.name=x"]
     train += [f"corpus.manifest={planted}", "corpus.outside=true"]
     trained = run_python(*train)
     assert trained.returncode == 0, trained.stderr
-    # Training tells, in one line each, what a quick check finds.
-    told = [line for line in trained.stderr.splitlines() if line.startswith("audit: ")]
-    assert [line.split(":")[1:3] for line in told] == [
+    # Training reports the findings of the quick check in one line each.
+    reported = [line for line in trained.stderr.splitlines() if line.startswith("audit: ")]
+    assert [line.split(":")[1:3] for line in reported] == [
         [" error", " the same audio in two splits"],
         [" error", " the same audio under two letters"],
     ]
@@ -181,17 +181,17 @@ def test_a_checkpoint_takes_part_in_doubting(planted: Path, run_python: Run, tmp
     assert "audit: " not in silent.stderr
     audit, _, _ = audit_corpus(str(planted), checkpoint=str(tmp_path / "runs" / "x" / "best.pt"), outside=True)
     text = format_audit(audit)
-    assert re.search(r"^Doubted labels: \d+; \d+ labels are probably wrong$", text, re.M)
+    assert re.search(r"^Doubtful labels: \d+; \d+ labels are probably wrong$", text, re.M)
 
 
 def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--manifest", str(tmp_path / "absent.tsv")]) == 2
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1
-    assert "no such manifest" in said
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "no such manifest" in error
 
 
-def test_the_quick_check_is_silent_about_sound_corpora(clean_corpus: Path, tmp_path: Path) -> None:
+def test_the_quick_check_finds_nothing_in_a_clean_corpus(clean_corpus: Path, tmp_path: Path) -> None:
     cache = str(tmp_path / "cache")
     assert quick_check(open_packed(CorpusConfig(manifest=str(clean_corpus), cache=cache))) == ()
     utterances = read_manifest(clean_corpus)

@@ -4,17 +4,17 @@ import torch
 from speechmlp.audit.label_errors import FOLDS, cross_validate, doubt, folds_of
 
 
-def test_folds_keep_speakers_together_and_are_even() -> None:
+def test_folds_are_speaker_disjoint_and_of_equal_size() -> None:
     speakers = [f"s{number % 20}" for number in range(200)]
     folds = folds_of(speakers, [str(number) for number in range(200)])
-    assert all(len(set(folds[place::20].tolist())) == 1 for place in range(20))
+    assert all(len(set(folds[speaker::20].tolist())) == 1 for speaker in range(20))
     assert torch.bincount(folds).tolist() == [40] * FOLDS
-    # Nobody known, or too few people: utterance by utterance.
+    # Unknown or too few speakers: by utterance.
     for few in (["unknown"] * 100, ["anna", "bob"] * 50):
         assert torch.bincount(folds_of(few, [str(number) for number in range(100)])).tolist() == [20] * FOLDS
 
 
-def test_wrong_labels_are_the_most_doubted_ones() -> None:
+def test_wrong_labels_are_the_most_doubtful_ones() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(520) % 26
     centres = torch.randn(26, 30, generator=generator)
@@ -22,7 +22,7 @@ def test_wrong_labels_are_the_most_doubted_ones() -> None:
     changed = torch.randperm(520, generator=generator)[:15]
     given = labels.clone()
     given[changed] = (given[changed] + 1) % 26
-    folds = folds_of([f"s{place // 26}" for place in range(520)], [str(place) for place in range(520)])
+    folds = folds_of([f"s{index // 26}" for index in range(520)], [str(index) for index in range(520)])
     probabilities = cross_validate(features.half(), given, folds)
     found = doubt(probabilities, given)
     assert set(found.margin.argsort(descending=True)[:15].tolist()) == set(changed.tolist())
@@ -32,7 +32,7 @@ def test_wrong_labels_are_the_most_doubted_ones() -> None:
     assert torch.equal(cross_validate(features.half(), given, folds), probabilities)  # the same every time
 
 
-def test_the_confident_joint_is_that_of_its_definition() -> None:
+def test_the_confident_joint_follows_its_definition() -> None:
     probabilities = torch.full((4, 26), 0.0)
     probabilities[:, :2] = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.85, 0.15]])
     found = doubt(probabilities, torch.tensor([0, 0, 1, 1]))

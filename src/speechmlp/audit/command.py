@@ -14,13 +14,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m speechmlp.audit",
         description="Check a corpus before training: splits, copies, damaged recordings, doubtful labels.",
-        epilog="Exit status: 0, 1 where an accuracy would be meaningless, 2 where the manifest cannot be read.",
+        epilog="Exit status: 1 if an accuracy would be meaningless, 2 if the manifest cannot be read, otherwise 0.",
     )
     parser.add_argument("--manifest", metavar="FILE", required=True, help="the utterances: TSV, CSV or JSON lines")
     parser.add_argument("--doubt", action="store_true", help="find labels that are probably wrong, by cross-validation")
-    parser.add_argument("--checkpoint", metavar="FILE", help="a model that takes part in it; means --doubt")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="a trained model that helps to judge labels; implies --doubt"
+    )
     parser.add_argument("--outside", action="store_true", help="recordings may lie outside the manifest's folder")
-    parser.add_argument("--report", metavar="FOLDER", default="audit", help="where page and JSON go (%(default)s)")
+    parser.add_argument(
+        "--report", metavar="FOLDER", default="audit", help="folder for the page and the JSON (%(default)s)"
+    )
     parser.add_argument("--text", action="store_true", help="only print; write no page")
     return parser
 
@@ -34,7 +38,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     from speechmlp.files import whole_folder
 
     if not arguments.text:
-        load_pyplot()  # told before the work, not after it
+        load_pyplot()  # fails before the work, not after it
     audit, utterances, sounds = audit_corpus(
         arguments.manifest, arguments.doubt, arguments.checkpoint, arguments.outside
     )

@@ -1,4 +1,4 @@
-"""The whole audit of a corpus: manifest, recordings, copies and, where they are asked for, doubtful labels.
+"""The complete audit of a corpus: manifest, recordings, copies and, on request, doubtful labels.
 
 Dimension key: `N` utterances, `B` batch, `T` samples.
 """
@@ -22,46 +22,46 @@ from speechmlp.labels import LETTERS, label_of
 from speechmlp.runs.checkpoint import load_checkpoint
 
 
-def _listener(path: str, utterances: Sequence[Utterance]) -> tuple[Callable[[Tensor], Tensor], set[int]]:
-    """Returns a checkpoint's function from waveforms to probabilities, and the positions of what it has learnt."""
+def _load_judge(path: str, utterances: Sequence[Utterance]) -> tuple[Callable[[Tensor], Tensor], set[int]]:
+    """Returns a checkpoint as a function from waveforms to probabilities, and the indices of what it was trained on."""
     checkpoint = load_checkpoint(path)
     corpus, model = checkpoint.config.corpus, checkpoint.model.eval()
-    learnt: set[Path] = set()
+    trained_on: set[Path] = set()
     sources = [(corpus.manifest, corpus.learn.split("+")), *((mix.manifest, ["train"]) for mix in corpus.mix)]
     for manifest, splits in sources:
         try:
             known = read_manifest(manifest, allow_shared=True, allow_outside=corpus.outside)
         except UserError as error:
-            raise UserError(f"{path}: which utterances it has learnt cannot be told: {error}") from error
-        learnt.update(utterance.path.resolve() for utterance in known if utterance.split in splits)
+            raise UserError(f"{path}: cannot find out which utterances it was trained on: {error}") from error
+        trained_on.update(utterance.path.resolve() for utterance in known if utterance.split in splits)
 
-    def listen(waveforms: Tensor) -> Tensor:
+    def classify(waveforms: Tensor) -> Tensor:
         logits: Tensor = model(waveforms)
         return (logits.float() / checkpoint.temperature).softmax(1)
 
-    return listen, {place for place, utterance in enumerate(utterances) if utterance.path.resolve() in learnt}
+    return classify, {index for index, utterance in enumerate(utterances) if utterance.path.resolve() in trained_on}
 
 
 def doubt_labels(
-    utterances: Sequence[Utterance], inspection: Inspection, learnt: set[int]
+    utterances: Sequence[Utterance], inspection: Inspection, trained_on: set[int]
 ) -> tuple[tuple[DoubtedLabel, ...], int]:
-    """Returns the labels that are less probable than another, most doubted first, and how many are counted as wrong.
+    """Returns the labels that are less probable than another letter, most doubtful first, and how many count as wrong.
 
     Args:
         utterances: of the manifest.
-        inspection: with features, and with what a model heard where one takes part.
-        learnt: positions of utterances that the model has learnt, of which it is no judge.
+        inspection: with features, and with the probabilities of a model if there is one.
+        trained_on: indices of the utterances that the model was trained on; it cannot judge those.
     """
-    places = list(inspection.sounds)
-    known = [utterances[place] for place in places]
+    indices = list(inspection.sounds)
+    known = [utterances[index] for index in indices]
     if inspection.features is None or len(known) < 2:
         return (), 0
     labels = torch.tensor([label_of(utterance.letter) for utterance in known])
     folds = folds_of([utterance.speaker for utterance in known], [utterance.id for utterance in known])
     probabilities = cross_validate(inspection.features, labels, folds)
-    if inspection.heard is not None:
-        new = torch.tensor([place not in learnt for place in places])
-        probabilities = torch.where(new[:, None], (probabilities + inspection.heard) / 2, probabilities)
+    if inspection.probabilities is not None:
+        new = torch.tensor([index not in trained_on for index in indices])
+        probabilities = torch.where(new[:, None], (probabilities + inspection.probabilities) / 2, probabilities)
     found = doubt(probabilities, labels)
     doubts = tuple(
         DoubtedLabel(
@@ -83,31 +83,31 @@ def doubt_labels(
 def audit_corpus(
     manifest: str, doubts: bool = False, checkpoint: str | None = None, outside: bool = False
 ) -> tuple[Audit, list[Utterance], Mapping[int, Sound]]:
-    """Returns what an audit finds, the utterances, and what each readable recording measures, by its position.
+    """Returns the audit of a corpus, its utterances, and the measurements of each readable recording by its index.
 
     Args:
         manifest: the utterances.
-        doubts: whether labels are doubted too, by cross-validation.
-        checkpoint: a model that takes part in it, where it has not learnt an utterance.
+        doubts: whether to look for wrong labels too, by cross-validation.
+        checkpoint: a model that helps with utterances that it was not trained on; implies `doubts`.
         outside: whether recordings may lie outside the manifest's folder.
 
     Raises:
         UserError: the manifest or the checkpoint cannot be read.
     """
     utterances = read_manifest(manifest, allow_shared=True, allow_outside=outside)
-    listen, learnt = _listener(checkpoint, utterances) if checkpoint else (None, set())
-    inspection = inspect(utterances, doubts or checkpoint is not None, listen)
+    classify, trained_on = _load_judge(checkpoint, utterances) if checkpoint else (None, set())
+    inspection = inspect(utterances, doubts or checkpoint is not None, classify)
     sounds = inspection.sounds
-    exact = exact_pairs({place: sound.digest for place, sound in sounds.items()})
+    exact = exact_pairs({index: sound.digest for index, sound in sounds.items()})
 
-    def second(place: int) -> Tensor:
-        utterance = utterances[place]
+    def second(index: int) -> Tensor:
+        utterance = utterances[index]
         return load_letter(utterance.path, utterance.start, utterance.end)[0]
 
     near = near_pairs(inspection.spectra, list(sounds), second, exact)
     doubted, wrong = (None, None)
     if inspection.features is not None:
-        doubted, wrong = doubt_labels(utterances, inspection, learnt)
+        doubted, wrong = doubt_labels(utterances, inspection, trained_on)
     letters = count_letters(utterances)
     audit = Audit(
         manifest=manifest,

@@ -1,4 +1,4 @@
-"""The same recording twice, exactly or almost: in two splits, under two letters, or merely again.
+"""Duplicate recordings, exact or nearly so: in two splits, under two letters, or merely repeated.
 
 Dimension key: `N` utterances, `D` features, `T` samples.
 """
@@ -14,39 +14,39 @@ from speechmlp.audit.findings import Finding
 from speechmlp.data.manifest import Utterance
 
 NEIGHBOURS = 3
-"""Utterances of the most similar spectra that are compared with each by their waveforms."""
+"""Utterances with the most similar spectra whose waveforms are compared with each utterance."""
 SIMILAR = 0.8
-"""Cosine of aligned spectra from which waveforms are compared: copies resampled to 8 kHz and back still reach it."""
+"""Smallest cosine of aligned spectra for which waveforms are compared; copies resampled to 8 kHz and back reach it."""
 SAME = 0.9
-"""Largest correlation of two waveforms over all shifts: copies reach it; the nearest two of AN4's letters have 0.84."""
+"""Smallest correlation of copies, maximum over all shifts; the most similar two of AN4's letters have 0.84."""
 BLOCK = 512
 
 Pair = tuple[int, int]
 
 
 def exact_pairs(digests: Mapping[int, str]) -> list[Pair]:
-    """Returns each utterance with the first one that has the same samples, given position -> digest."""
+    """Returns each repeated utterance, after the first one with the same samples, given index -> digest."""
     first: dict[str, int] = {}
     pairs = []
-    for place, digest in digests.items():
-        if digest and first.setdefault(digest, place) != place:
-            pairs.append((first[digest], place))
+    for index, digest in digests.items():
+        if digest and first.setdefault(digest, index) != index:
+            pairs.append((first[digest], index))
     return pairs
 
 
 def near_pairs(
-    spectra: Tensor, places: Sequence[int], read: Callable[[int], Tensor], known: Sequence[Pair]
+    spectra: Tensor, indices: Sequence[int], read: Callable[[int], Tensor], known: Sequence[Pair]
 ) -> list[tuple[Pair, float]]:
-    """Returns pairs that are almost the same, with their correlation: louder, moved, resampled, coded, noisier.
+    """Returns nearly equal pairs with their correlation: louder, shifted, resampled, coded or noisier copies.
 
     Args:
         spectra: [N, D], aligned and normalised.
-        places: N positions, ascending.
-        read: position -> waveform float32 [T].
-        known: pairs that are exactly the same, and not looked for again.
+        indices: of the N utterances, ascending.
+        read: index -> waveform float32 [T].
+        known: pairs that are exactly equal, which are left out.
     """
     copies = {later for _, later in known}
-    kept = [row for row, place in enumerate(places) if place not in copies]
+    kept = [row for row, index in enumerate(indices) if index not in copies]
     if len(kept) < 2:
         return []
     centred = spectra[kept].float()
@@ -63,7 +63,7 @@ def near_pairs(
             candidates.add((min(one, other), max(one, other)))
     pairs = []
     for one, other in sorted(candidates):
-        pair = (places[kept[one]], places[kept[other]])
+        pair = (indices[kept[one]], indices[kept[other]])
         if (correlation := correlate(read(pair[0]), read(pair[1]))) >= SAME:
             pairs.append((pair, correlation))
     return pairs
@@ -79,7 +79,7 @@ def correlate(first: Tensor, second: Tensor) -> float:
 
 
 def report_pairs(utterances: Sequence[Utterance], pairs: Sequence[Pair], near: bool = False) -> list[Finding]:
-    """Returns findings of pairs: across splits, under two letters (or both), or else merely repeated."""
+    """Returns the findings of pairs: across splits, under two letters (or both), otherwise repeated."""
     details: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for first, second in pairs:
         one, other = utterances[first], utterances[second]
@@ -89,6 +89,6 @@ def report_pairs(utterances: Sequence[Utterance], pairs: Sequence[Pair], near: b
             if differs
         ]
         for kind in [f"{'near' if near else 'same'}_{name}" for name in kinds] or [f"{'near_' * near}repeated"]:
-            said = f"{one.path}, {one.letter} in {one.split or 'no split'}"
-            details[kind].append((second, f"{other.letter} in {other.split or 'no split'}, as {said}"))
+            same = f"{one.path}, {one.letter} in {one.split or 'no split'}"
+            details[kind].append((second, f"{other.letter} in {other.split or 'no split'}, same as {same}"))
     return [finding(kind, "", utterances, found) for kind, found in details.items()]

@@ -1,7 +1,7 @@
-"""Which labels are probably wrong: confident learning (Northcutt, Jiang & Chuang, 2021) by cross-validation.
+"""Labels that are probably wrong, by confident learning (Northcutt, Jiang & Chuang, 2021) with cross-validation.
 
-A small MLP is trained on aligned features, several times, each time without a part of the speakers; what it then says
-of that part owes nothing to the part's own labels.
+A small MLP is trained on aligned features, once for each fold of speakers without that fold. Its predictions for the
+fold do not depend on the fold's own labels.
 
 Dimension key: `N` utterances, `D` features, `K` folds.
 """
@@ -29,13 +29,13 @@ NETWORK = MLPConfig(hidden=(256,), activation="gelu", norm="batch", dropout=0.5)
 
 @dataclass(frozen=True)
 class Doubts:
-    """How much each label is doubted.
+    """How doubtful each label is.
 
     Attributes:
-        margin: float32 [N], the probability of the most probable other letter less that of the label: -1 to 1.
+        margin: float32 [N], the probability of the most probable other letter minus that of the label: -1 to 1.
         suggested: int64 [N], that letter.
-        confident: bool [N], whether that letter is as probable as it is where it is the label (the off-diagonal of the
-            confident joint): an estimate of which labels are wrong, not only of which are the strangest.
+        confident: bool [N], whether another letter is as probable as it is on average for utterances with that label
+            (the off-diagonal of the confident joint): an estimate of which labels are wrong, not only a ranking.
     """
 
     margin: Tensor
@@ -44,22 +44,22 @@ class Doubts:
 
 
 def folds_of(speakers: Sequence[str], names: Sequence[str]) -> Tensor:
-    """Returns the fold, int64 [N], of each utterance: speakers in turn by a hash of their names.
+    """Returns the fold of each utterance, int64 [N]: speakers are dealt out in the order of a hash of their names.
 
     Args:
         speakers: of each utterance.
-        names: of each utterance; decide where the speaker is not known.
+        names: of each utterance; used instead if the speaker is unknown.
     """
     keys = [name if speaker == UNKNOWN_SPEAKER else speaker for speaker, name in zip(speakers, names, strict=True)]
-    if len(set(keys)) < FOLDS:  # too few people to leave one out
+    if len(set(keys)) < FOLDS:  # too few speakers for speaker-disjoint folds
         keys = list(names)
     ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode(errors="surrogateescape")).digest())
-    place = {key: number % FOLDS for number, key in enumerate(ordered)}
-    return torch.tensor([place[key] for key in keys])
+    fold = {key: number % FOLDS for number, key in enumerate(ordered)}
+    return torch.tensor([fold[key] for key in keys])
 
 
 def _train(features: Tensor, labels: Tensor, seed: int) -> nn.Module:
-    """Returns an MLP that has learnt features [M, D] and labels [M]."""
+    """Returns an MLP trained on features [M, D] with labels [M]."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -82,13 +82,13 @@ def _train(features: Tensor, labels: Tensor, seed: int) -> nn.Module:
 
 
 def cross_validate(features: Tensor, labels: Tensor, folds: Tensor, seed: int = 0) -> Tensor:
-    """Returns probabilities, float32 [N, 26], of each utterance by a network that has not learnt its fold.
+    """Returns out-of-fold probabilities, float32 [N, 26]: of each utterance by a network trained without its fold.
 
     Args:
         features: [N, D].
         labels: int64 [N].
         folds: int64 [N].
-        seed: decides weights and order.
+        seed: of the initial weights and the order.
     """
     probabilities = torch.full((len(labels), NUM_LETTERS), 1 / NUM_LETTERS)
     for fold in tqdm(sorted(set(folds.tolist())), "cross-validating", unit=" folds", disable=None):
@@ -103,12 +103,12 @@ def cross_validate(features: Tensor, labels: Tensor, folds: Tensor, seed: int = 
 
 
 def doubt(probabilities: Tensor, labels: Tensor) -> Doubts:
-    """Returns how much labels int64 [N] are doubted, given out-of-fold probabilities [N, 26]."""
+    """Returns how doubtful labels int64 [N] are, given out-of-fold probabilities [N, 26]."""
     own = probabilities.gather(1, labels[:, None])[:, 0]
     others = probabilities.scatter(1, labels[:, None], -1.0)
     highest, suggested = others.max(1)
     one_hot = F.one_hot(labels, NUM_LETTERS).to(probabilities)
-    # The threshold of a letter: its mean probability where it is the label.
+    # A letter's threshold: its mean probability over the utterances labelled with it.
     thresholds = (probabilities * one_hot).sum(0) / one_hot.sum(0).clamp_min(1)
     thresholds = torch.where(one_hot.sum(0) > 0, thresholds, torch.ones_like(thresholds))
     above = probabilities >= thresholds

@@ -1,4 +1,4 @@
-"""What can be checked before every training without a wait: the manifest, and the corpus as it is decoded.
+"""Checks that are fast enough to run before every training: the manifest, and exact copies in the packed corpus.
 
 Dimension key: `N` utterances, `T` samples.
 """
@@ -13,24 +13,24 @@ from speechmlp.audit.findings import Finding
 from speechmlp.data.packed import PackedCorpus
 
 MIDDLE = slice(7000, 9000)
-"""Samples that tell recordings apart: the middle of the second, where short ones lie."""
+"""Samples that are compared first: the middle of the second, which short recordings fill too."""
 BLOCK = 2048
 QUIET = ("missing_letter", "unbalanced", "incomplete_speaker", "few_speakers", "no_splits")
-"""Kinds that are how a corpus is, rather than news at every training."""
+"""Kinds that are properties of a corpus and not worth repeating at every training."""
 
 
 def quick_check(packed: PackedCorpus) -> tuple[Finding, ...]:
-    """Returns what is wrong with a corpus by its manifest, and the same audio twice; gravest first.
+    """Returns the findings of the manifest, and exact copies; errors first.
 
-    Reads an eighth of the decoded corpus; what looks the same there is compared as a whole.
+    Reads an eighth of the decoded corpus; recordings that are equal there are compared as a whole.
     """
     found = [one for one in check_manifest(packed.utterances) if one.kind not in QUIET]
     digests: dict[int, str] = {}
     for first in range(0, len(packed.utterances), BLOCK):
         middles = packed.waveforms[first : first + BLOCK, MIDDLE].numpy()
-        for place, middle in enumerate(middles, first):
+        for index, middle in enumerate(middles, first):
             if middle.any():
-                digests[place] = hashlib.sha1(middle.tobytes()).hexdigest()
+                digests[index] = hashlib.sha1(middle.tobytes()).hexdigest()
         packed.release()
     pairs = []
     for number, (one, other) in enumerate(exact_pairs(digests), start=1):

@@ -1,4 +1,4 @@
-"""Reads every recording of a manifest once, as an audit wants it: measured as it is, and as aligned features.
+"""Reads every recording of a manifest once for an audit: its measurements and its aligned features.
 
 Dimension key: `N` utterances, `M` readable ones, `T` samples, `C` mel bands, `K` tokens.
 """
@@ -23,44 +23,44 @@ from speechmlp.errors import UserError
 from speechmlp.models.aligned import Aligned
 
 BLOCK = 256
-"""Utterances whose features are computed together."""
+"""Utterances in a batch."""
 MARGIN = CorpusConfig().margin
 ROUNDING = 0.05
-"""Seconds by which a manifest's end may be beyond the recording's: coded files differ by a frame or two."""
+"""Seconds by which an end in the manifest may exceed the recording: coded files differ by a frame or two."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was read.
+    """Everything read from the recordings.
 
     Attributes:
-        sounds: position -> what the recording measures, of the M readable utterances.
-        unreadable: kind of fault -> positions and reasons.
-        spectra: float16 [M, D], coarse aligned spectra by which similar recordings are found.
-        features: float16 [M, C x K], aligned features; None where they were not asked for.
-        heard: float32 [M, 26], what `listen` said of each; None without it.
+        sounds: index -> measurements, of the M readable utterances.
+        unreadable: kind of fault -> indices and reasons.
+        spectra: float16 [M, D], coarse aligned spectra for finding similar recordings.
+        features: float16 [M, C x K], aligned features; None if not requested.
+        probabilities: float32 [M, 26], returned by `classify`; None without it.
     """
 
     sounds: dict[int, Sound]
     unreadable: dict[str, Details]
     spectra: Tensor
     features: Tensor | None
-    heard: Tensor | None
+    probabilities: Tensor | None
 
     def findings(self, utterances: Sequence[Utterance]) -> list[Finding]:
-        """Returns findings of what could not be read."""
+        """Returns the findings about unreadable recordings."""
         return [finding(kind, "", utterances, details) for kind, details in self.unreadable.items()]
 
 
 def _read(utterance: Utterance) -> tuple[Sound, Tensor] | tuple[str, str]:
-    """Returns what a recording measures and the second that a model hears, or the kind of fault and the reason."""
+    """Returns a recording's measurements and its second of model input, or the kind of fault and the reason."""
     try:
         waveform, rate = load(utterance.path, utterance.start, utterance.end)
         sound = measure(waveform, rate)
         if utterance.start is None or utterance.end is None:
             return sound, fit_one_second(to_mono_16k(waveform, rate))[0]
         if sound.seconds < utterance.end - utterance.start - ROUNDING:
-            return "outside", f"{utterance.end:g} s is {utterance.end - utterance.start - sound.seconds:.2f} s too far"
+            return "outside", f"{utterance.end:g} s is {utterance.end - utterance.start - sound.seconds:.2f} s too late"
         return sound, load_letter(utterance.path, utterance.start, utterance.end, MARGIN)[0]
     except UserError as error:
         reason = str(error).removeprefix(f"{utterance.path}: ")
@@ -72,32 +72,32 @@ def _read(utterance: Utterance) -> tuple[Sound, Tensor] | tuple[str, str]:
 
 
 def inspect(
-    utterances: Sequence[Utterance], keep_features: bool = False, listen: Callable[[Tensor], Tensor] | None = None
+    utterances: Sequence[Utterance], keep_features: bool = False, classify: Callable[[Tensor], Tensor] | None = None
 ) -> Inspection:
-    """Reads all utterances of a manifest; memory grows by some hundred bytes an utterance, without features.
+    """Reads all utterances of a manifest, in a few hundred bytes of memory each, without features.
 
     Args:
         utterances: N of them.
-        keep_features: whether aligned features are wanted, 4 kB an utterance.
-        listen: a model that says probabilities [B, 26] of waveforms [B, T].
+        keep_features: whether to keep aligned features, 4 kB an utterance.
+        classify: a model from waveforms [B, T] to probabilities [B, 26].
     """
     front_end = Aligned(AlignedConfig(endpoints="energy")).eval()
     sounds: dict[int, Sound] = {}
     unreadable: dict[str, list[tuple[int, str]]] = {}
-    spectra, features, heard = [], [], []
+    spectra, features, probabilities = [], [], []
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # torch's own threads would compete with those that read
+    torch.set_num_threads(1)  # torch's own threads would compete with the reading ones
     try:
-        bar = tqdm(total=len(utterances), desc="listening", unit=" files", disable=None)
+        bar = tqdm(total=len(utterances), desc="reading", unit=" files", disable=None)
         with ThreadPoolExecutor(os.cpu_count()) as pool, bar, torch.inference_mode():
             for first in range(0, len(utterances), BLOCK):
                 waveforms = []
-                for place, result in enumerate(pool.map(_read, utterances[first : first + BLOCK]), first):
+                for index, result in enumerate(pool.map(_read, utterances[first : first + BLOCK]), first):
                     bar.update()
                     if isinstance(result[0], str):
-                        unreadable.setdefault(result[0], []).append((place, str(result[1])))
+                        unreadable.setdefault(result[0], []).append((index, str(result[1])))
                     else:
-                        sounds[place] = result[0]
+                        sounds[index] = result[0]
                         waveforms.append(result[1])
                 if not waveforms:
                     continue
@@ -107,8 +107,8 @@ def inspect(
                 spectra.append(F.avg_pool2d(warped[:, None], (4, 1)).flatten(1).half())
                 if keep_features:
                     features.append(tokens.flatten(1).half())
-                if listen is not None:
-                    heard.append(listen(together))
+                if classify is not None:
+                    probabilities.append(classify(together))
     finally:
         torch.set_num_threads(threads)
     empty = torch.empty(0, 1)
@@ -117,5 +117,5 @@ def inspect(
         unreadable=dict(unreadable),
         spectra=torch.cat(spectra) if spectra else empty,
         features=(torch.cat(features) if features else empty) if keep_features else None,
-        heard=(torch.cat(heard) if heard else empty) if listen is not None else None,
+        probabilities=(torch.cat(probabilities) if probabilities else empty) if classify is not None else None,
     )
