@@ -1,4 +1,4 @@
-"""The command as people use it: files, folders, patterns, standard input, formats, and what cannot be read."""
+"""The command predict: files, folders, patterns, standard input, formats, and unreadable recordings."""
 
 import csv
 import io
@@ -39,13 +39,16 @@ def test_inputs_are_files_folders_and_patterns(recordings: Path) -> None:
     assert names(str(recordings)) == ["a.flac", "b.wav", "deep/er/c.ogg"]
     assert names(f"{recordings}/*.wav", f"{recordings}/a.flac") == ["b.wav", "a.flac"]
     assert names(f"{recordings}/**/*.ogg") == ["deep/er/c.ogg"]
-    assert names(f"{recordings}/x*", f"{recordings}/absent.wav") == ["x*", "absent.wav"]  # each tells at its turn
+    assert names(f"{recordings}/x*", f"{recordings}/absent.wav") == [
+        "x*",
+        "absent.wav",
+    ]  # each becomes an error in its turn
     (recordings / "odd[1].wav").write_bytes((recordings / "b.wav").read_bytes())
     assert names(f"{recordings}/odd[1].wav") == ["odd[1].wav"]
     assert list(find_recordings(["-"])) == ["-"]
 
 
-def test_three_formats_say_the_same(recordings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_formats_have_the_same_content(recordings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers = {}
     for form in ("text", "csv", "jsonl"):
         assert main([str(recordings), "--format", form, "--device", "cpu"]) == 0
@@ -66,7 +69,7 @@ def test_three_formats_say_the_same(recordings: Path, capsys: pytest.CaptureFixt
             assert value["end"] == pytest.approx(0.9, abs=0.15)
 
 
-def test_what_is_not_sure_enough_is_no_letter(recordings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_letters_below_the_threshold_are_rejected(recordings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for form, expected in (("text", ": not a letter (nearest "), ("jsonl", '"letter": null'), ("csv", "b.wav,,")):
         assert main([str(recordings / "b.wav"), "--format", form, "--reject-below", "1"]) == 0
         assert expected in capsys.readouterr().out
@@ -74,23 +77,23 @@ def test_what_is_not_sure_enough_is_no_letter(recordings: Path, capsys: pytest.C
     assert "not a letter" not in capsys.readouterr().out
 
 
-def test_broken_recordings_are_told_and_the_others_answered(recordings: Path, run_python: Run) -> None:
+def test_broken_recordings_are_reported_and_the_others_answered(recordings: Path, run_python: Run) -> None:
     inputs = ["notes.txt", "b.wav", "absent.wav", "a.flac"]
     result = run_python(*PREDICT, *inputs)
     assert result.returncode == 2
     assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["b.wav", "a.flac"]
     assert [line[:18] for line in result.stderr.splitlines()] == ["error: notes.txt: ", "error: absent.wav:"]
     skipped = run_python(*PREDICT, *inputs, "--on-error", "skip")
-    told = f"{result.stderr}left out: 2 of 4 recordings\n"
-    assert (skipped.returncode, skipped.stdout, skipped.stderr) == (0, result.stdout, told)
+    reported = f"{result.stderr}skipped: 2 of 4 recordings\n"
+    assert (skipped.returncode, skipped.stdout, skipped.stderr) == (0, result.stdout, reported)
     limited = run_python(*PREDICT, *inputs, "--on-error", "skip", "--skip-limit", "0.4")
     assert limited.returncode == 2
-    assert "error: 2 of 4 recordings cannot be read, more than the share of 0.4" in limited.stderr
+    assert "error: 2 of 4 recordings cannot be read, more than the fraction of 0.4" in limited.stderr
     failed = run_python(*PREDICT, *inputs, "--on-error", "fail")
     assert (failed.returncode, failed.stdout, failed.stderr) == (2, "", result.stderr)
 
 
-def test_standard_input_is_a_recording_or_raw_samples(recordings: Path) -> None:
+def test_standard_input_may_be_a_file_or_raw_samples(recordings: Path) -> None:
     samples, rate = soundfile.read(recordings / "b.wav", dtype="int16")
 
     def predict(data: bytes, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
@@ -111,14 +114,14 @@ def test_standard_input_is_a_recording_or_raw_samples(recordings: Path) -> None:
         assert problem in result.stderr
 
 
-def test_what_does_not_go_together_is_told_at_once(capsys: pytest.CaptureFixture[str], recordings: Path) -> None:
+def test_invalid_options_end_in_one_line(capsys: pytest.CaptureFixture[str], recordings: Path) -> None:
     cases = [
-        ([], "name recordings, folders or patterns"),
+        ([], "expected recordings, folders or patterns"),
         (["a.wav", "--microphone"], "--microphone: expected no recordings"),
         (["a.wav", "--raw"], "--raw: expected -"),
         (["-", "-"], "-: expected once"),
         (["-", "--raw", "--rate", "0"], "--rate: expected 1 to 768000 Hz, found 0"),
-        (["a.wav", "--words", "w.txt"], "--words: goes with --spell"),
+        (["a.wav", "--words", "w.txt"], "--words: expected together with --spell"),
         (["a.wav", "--spell", "--words", "absent.txt"], "absent.txt: cannot be read as a list of words"),
         (["a.wav", "--best", "0"], "--best: expected 1 or more"),
         (["a.wav", "--reject-below", "7"], "--reject-below: expected 0 to 1"),
@@ -133,16 +136,16 @@ def test_what_does_not_go_together_is_told_at_once(capsys: pytest.CaptureFixture
         assert problem in error
 
 
-def test_an_empty_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "expected an audio file, found a folder" in capsys.readouterr().err
 
 
 @pytest.mark.corpus
-def test_an4_is_answered_as_it_is_evaluated(
+def test_predict_and_evaluate_agree_on_an4(
     real_recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To the utterance: the same letter for each of the 431 test letters, and the same probability."""
+    """The same letter and probability for each of the 431 test letters."""
     source, small = real_recordings / "an4", tmp_path / "an4"
     shutil.copytree(source / "wav" / "an4test_clstk", small / "wav" / "test")
     (small / "etc").mkdir()

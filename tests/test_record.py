@@ -1,4 +1,4 @@
-"""Recording through PortAudio from a virtual microphone: ALSA reads a file as if it were a sound card."""
+"""Recording through PortAudio from a virtual microphone: an ALSA device that reads a file."""
 
 import os
 import subprocess
@@ -26,11 +26,11 @@ Record = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 LENGTH = 12_800
-"""Samples of a take: 0.8 s at 16 kHz, the time that the virtual microphone takes too."""
+"""Samples of a take: 0.8 s at 16 kHz; the virtual microphone runs in real time."""
 
 
 def spoken(level: float = 0.3, first: float = 0.25) -> np.ndarray:
-    """Returns a take with a sound of 0.3 s in faint noise, int16."""
+    """Returns a take, int16: a sound of 0.3 s in faint noise."""
     samples = 3e-4 * np.random.default_rng(0).normal(size=LENGTH)
     begin = round(16_000 * first)
     sound = tone(700, 0.3, level=level) * np.hanning(4800)
@@ -41,12 +41,12 @@ def spoken(level: float = 0.3, first: float = 0.25) -> np.ndarray:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
-    """Runs the command with a microphone that hears the given samples in every take, and keys that are pressed."""
+    """Runs the command with a microphone that records the given samples in every take, and with key presses."""
 
-    def run(heard: np.ndarray, keys: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        np.tile(heard, 4).tofile(tmp_path / "heard.raw")
+    def run(samples: np.ndarray, keys: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        np.tile(samples, 4).tofile(tmp_path / "microphone.raw")
         (tmp_path / "asoundrc").write_text(
-            f'pcm.mic {{ type file slave.pcm {{ type null }} file "/dev/null" infile "{tmp_path}/heard.raw" '
+            f'pcm.mic {{ type file slave.pcm {{ type null }} file "/dev/null" infile "{tmp_path}/microphone.raw" '
             "format raw }\n"
             "pcm.!default { type plug slave { pcm mic format S16_LE rate 16000 channels 1 } }\n"
         )
@@ -59,18 +59,18 @@ def record(tmp_path: Path) -> Record:
     return run
 
 
-def test_letters_become_a_folder_that_is_ready_for_training(record: Record, tmp_path: Path) -> None:
+def test_recorded_letters_become_a_corpus(record: Record, tmp_path: Path) -> None:
     result = record(spoken(), "\n\ns\nq\n", "--speaker", "anna", "--letters", "AB", "--takes", "2", "--seed", "1")
     assert result.returncode == 0, result.stderr
     assert "4 letters to say" in result.stdout
     assert "1/4  say  " in result.stdout
-    assert "Kept: 2, left out: 1" in result.stdout
+    assert "Kept: 2, skipped: 1" in result.stdout
     files = sorted((tmp_path / "recordings").glob("?/anna_nohash_?.wav"))
     assert len(files) == 2
     samples, rate = soundfile.read(files[0], dtype="int16")
     assert (rate, len(samples)) == (16_000, LENGTH)
-    assert np.array_equal(samples, spoken())  # what the microphone heard, sample for sample
-    # Going on asks for what is still missing, in an order of its own; others add to the same folder.
+    assert np.array_equal(samples, spoken())  # the microphone's samples, unchanged
+    # A second run asks for the missing letters; other speakers add to the same folder.
     again = record(spoken(), "\n" * 9, "--speaker", "anna", "--letters", "AB", "--takes", "2")
     assert "2 letters to say" in again.stdout
     for speaker in ("bob", "carl"):
@@ -83,22 +83,23 @@ def test_letters_become_a_folder_that_is_ready_for_training(record: Record, tmp_
 
 
 @pytest.mark.parametrize(
-    ("heard", "told"),
-    [(np.zeros(LENGTH, "<i2"), "nothing was heard"), (spoken(level=4.0), "too loud; turn the gain down")],
+    ("samples", "advice"),
+    [
+        (np.zeros(LENGTH, "<i2"), "silence; is this the right microphone?"),
+        (spoken(level=4.0), "too loud; turn the gain down"),
+    ],
 )
-def test_poor_takes_are_told_said_again_and_not_kept(
-    heard: np.ndarray, told: str, record: Record, tmp_path: Path
-) -> None:
-    result = record(heard, "\n" * 9, "--speaker", "anna", "--letters", "Q", "--takes", "1")
+def test_bad_takes_are_repeated_and_not_kept(samples: np.ndarray, advice: str, record: Record, tmp_path: Path) -> None:
+    result = record(samples, "\n" * 9, "--speaker", "anna", "--letters", "Q", "--takes", "1")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count(told) == 3
-    assert result.stdout.count("once more, please") == 2
-    assert "Kept: 0, left out: 1" in result.stdout
+    assert result.stdout.count(advice) == 3
+    assert result.stdout.count("please say it again") == 2
+    assert "Kept: 0, skipped: 1" in result.stdout
     assert not list(tmp_path.glob("recordings/*/*"))
 
 
 @pytest.mark.parametrize(
-    ("heard", "kinds"),
+    ("samples", "kinds"),
     [
         (spoken(), []),
         (spoken(first=0.65), ["late"]),
@@ -108,8 +109,8 @@ def test_poor_takes_are_told_said_again_and_not_kept(
         (spoken(level=0.001), ["silent"]),
     ],
 )
-def test_level_and_edges_are_checked(heard: np.ndarray, kinds: list[str]) -> None:
-    waveform = torch.from_numpy(heard.astype("float32") / 32768)[None]
+def test_level_and_edges_are_checked(samples: np.ndarray, kinds: list[str]) -> None:
+    waveform = torch.from_numpy(samples.astype("float32") / 32768)[None]
     assert [kind for kind, _ in find_problems(waveform, 16_000)] == kinds
 
 
@@ -123,12 +124,12 @@ def test_level_and_edges_are_checked(heard: np.ndarray, kinds: list[str]) -> Non
 )
 def test_mistakes_end_in_one_line(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1
-    assert problem in said
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert problem in error
 
 
-def test_microphones_are_listed_and_others_told(record: Record) -> None:
+def test_microphones_are_listed_and_unknown_ones_refused(record: Record) -> None:
     assert "mic" in record(spoken(), "", "--speaker", "x", "--list-devices").stdout
     result = record(spoken(), "\n", "--speaker", "x", "--device", "77")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr

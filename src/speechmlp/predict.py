@@ -1,4 +1,4 @@
-"""Says which letter a recording holds: `python -m speechmlp.predict clip.wav`."""
+"""Recognises letters in recordings: `python -m speechmlp.predict clip.wav`."""
 
 import argparse
 import glob
@@ -23,56 +23,56 @@ if TYPE_CHECKING:
 STDIN = "-"
 MICROPHONE = "microphone"
 PAUSE, SPELLING_PAUSE = 0.6, 1.5
-"""Seconds of quiet that end a recording from the microphone."""
+"""Seconds of silence that end a recording from the microphone."""
 MAX_BYTES = 1 << 30
-"""Of standard input."""
+"""Largest size of standard input."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m speechmlp.predict",
-        description="Say which letter a recording holds, or, with --spell, which letters in a row.",
+        description="Recognise the letter in each recording or, with --spell, a sequence of letters.",
         epilog="example: python -m speechmlp.predict recordings/ 'more/*.flac' --format csv > letters.csv",
     )
     parser.add_argument(
         "inputs",
         nargs="*",
         metavar="INPUT",
-        help="recordings, folders of them, patterns like 'a/**/*.wav', or - for a recording on standard input",
+        help="recordings, folders, patterns such as 'a/**/*.wav', or - for a recording on standard input",
     )
     parser.add_argument("--raw", action="store_true", help="standard input is 16-bit little-endian mono samples")
-    parser.add_argument("--rate", type=int, default=SAMPLE_RATE, metavar="HZ", help="of those samples (%(default)s)")
-    parser.add_argument("--microphone", action="store_true", help="record until the pause after what is said")
-    parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt; the model in the package by default")
-    parser.add_argument("--spell", action="store_true", help="find all letters of each recording, with their times")
-    parser.add_argument("--words", metavar="FILE", help="with --spell: rank these words, one a line")
-    parser.add_argument("--best", type=int, default=5, metavar="N", help="with --words: how many (%(default)s)")
+    parser.add_argument("--rate", type=int, default=SAMPLE_RATE, metavar="HZ", help="sample rate of --raw (%(default)s)")
+    parser.add_argument("--microphone", action="store_true", help="record until a pause after speech")
+    parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt (default: the model in the package)")
+    parser.add_argument("--spell", action="store_true", help="recognise all letters, with their times")
+    parser.add_argument("--words", metavar="FILE", help="with --spell: text file of words to rank, one per line")
+    parser.add_argument("--best", type=int, default=5, metavar="N", help="number of words to report (%(default)s)")
     parser.add_argument("--format", choices=("text", "csv", "jsonl"), default="text", help="(%(default)s)")
     parser.add_argument(
         "--on-error",
         choices=("answer", "fail", "skip"),
         default="answer",
-        help="about recordings that cannot be read: answer the others and end with status 2; fail: answer none after "
-        "the first; skip: answer the others and end with status 0; each is told in one line (%(default)s)",
+        help="if a recording cannot be read: answer the others, exit status 2; fail: stop answering; skip: answer the "
+        "others, exit status 0; each error is reported in one line (%(default)s)",
     )
     parser.add_argument(
         "--skip-limit",
         type=float,
-        metavar="SHARE",
+        metavar="FRACTION",
         default=0.5,
-        help="largest share that --on-error skip leaves out; above it the status is 2 (%(default)s)",
+        help="largest fraction that --on-error skip may skip; above it the exit status is 2 (%(default)s)",
     )
     parser.add_argument(
-        "--reject-below", type=float, metavar="P", help="decline under this probability; the model's own by default"
+        "--reject-below", type=float, metavar="P", help="least probability of a letter (default: the model's)"
     )
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     return parser
 
 
 def find_recordings(inputs: Iterable[str]) -> Iterator[str]:
-    """Yields the recordings that inputs name: files as they are, those in folders, those that fit a pattern.
+    """Yields the recordings of the inputs: files, those in folders, and those that match a pattern.
 
-    A name that is neither is yielded too, so that its turn tells that there is no such file.
+    A name that is none of these is yielded too, and becomes an error when it is read.
     """
     from speechmlp.corpora.files import AUDIO_SUFFIXES
 
@@ -93,7 +93,7 @@ def _keep_stdin(raw: bool, rate: int, target: Path) -> None:
     """Writes the recording on standard input to a file; raw samples as WAV.
 
     Raises:
-        UserError: it is empty, too long, or ends within a sample; or the rate is none.
+        UserError: it is empty, too long or ends within a sample, or the rate is invalid.
     """
     import numpy as np
     import soundfile
@@ -114,15 +114,15 @@ def _keep_stdin(raw: bool, rate: int, target: Path) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Tells what does not go together, before anything is loaded."""
+    """Checks the options before anything is loaded."""
     from_stdin = STDIN in arguments.inputs
     problems = {
-        "name recordings, folders or patterns; - for standard input, or --microphone": not arguments.inputs
+        "expected recordings, folders or patterns, - for standard input, or --microphone": not arguments.inputs
         and not arguments.microphone,
-        "--microphone: expected no recordings beside it": arguments.microphone and bool(arguments.inputs),
-        "--raw: expected - as the recording: the samples come from standard input": arguments.raw and not from_stdin,
-        "-: expected once; standard input holds one recording": arguments.inputs.count(STDIN) > 1,
-        "--words: goes with --spell": arguments.words is not None and not arguments.spell,
+        "--microphone: expected no recordings": arguments.microphone and bool(arguments.inputs),
+        "--raw: expected - as the recording; the samples come from standard input": arguments.raw and not from_stdin,
+        "-: expected once; standard input is one recording": arguments.inputs.count(STDIN) > 1,
+        "--words: expected together with --spell": arguments.words is not None and not arguments.spell,
         f"--best: expected 1 or more, found {arguments.best}": arguments.best < 1,
         f"--skip-limit: expected 0 to 1, found {arguments.skip_limit}": not 0 <= arguments.skip_limit <= 1,
         f"--reject-below: expected 0 to 1, found {arguments.reject_below}": arguments.reject_below is not None
@@ -146,7 +146,7 @@ def _spell_files(speller: "Speller", paths: Iterable[str | Path]) -> Iterator["S
 def _answer_files(
     arguments: argparse.Namespace, recognizer: "Recognizer", speller: "Speller | None", answers: "Answers"
 ) -> int:
-    """Answers the recordings one after the other; returns the exit status."""
+    """Answers the recordings in order; returns the exit status."""
     from tqdm import tqdm
 
     with tempfile.TemporaryDirectory(prefix="speechmlp-predict-") as scratch:
@@ -154,10 +154,10 @@ def _answer_files(
         if STDIN in arguments.inputs:
             _keep_stdin(arguments.raw, arguments.rate, stdin)
         names, paths = tee(find_recordings(arguments.inputs))
-        where = (stdin if name == STDIN else Path(name) for name in paths)
-        found = recognizer.files(where) if speller is None else _spell_files(speller, where)
+        files = (stdin if name == STDIN else Path(name) for name in paths)
+        found = recognizer.files(files) if speller is None else _spell_files(speller, files)
         count, problems = 0, []
-        hidden = True if sys.stdout.isatty() else None  # answers on a terminal show that it goes on
+        hidden = True if sys.stdout.isatty() else None  # on a terminal the answers show the progress
         for name, one in tqdm(zip(names, found, strict=True), unit=" recordings", disable=hidden):
             count += 1
             if isinstance(one, UserError):
@@ -171,10 +171,10 @@ def _answer_files(
     if arguments.on_error == "skip" and problems:
         if len(problems) > arguments.skip_limit * count:
             raise UserError(
-                f"{len(problems)} of {count} recordings cannot be read, more than the share of "
-                f"{arguments.skip_limit:g} that --skip-limit leaves out"
+                f"{len(problems)} of {count} recordings cannot be read, more than the fraction of "
+                f"{arguments.skip_limit:g} that --skip-limit allows"
             )
-        print(f"left out: {len(problems)} of {count} recordings", file=sys.stderr)
+        print(f"skipped: {len(problems)} of {count} recordings", file=sys.stderr)
     return 2 if problems and arguments.on_error == "answer" else 0
 
 
@@ -204,8 +204,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     words = WordList.read(arguments.words) if arguments.words else None
     recognizer = load_recognizer(arguments.checkpoint, arguments.device)
     if arguments.reject_below is not None:
-        stricter = replace(recognizer.checkpoint, reject_below=arguments.reject_below)
-        recognizer = Recognizer(stricter, recognizer.device)
+        changed = replace(recognizer.checkpoint, reject_below=arguments.reject_below)
+        recognizer = Recognizer(changed, recognizer.device)
     speller = Speller(recognizer, load_scorer()) if arguments.spell else None
     answers = Answers(arguments.format, words, arguments.best)
     answer = _answer_microphone if arguments.microphone else _answer_files

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 AGAIN = ("silent", "clipped", "noisy", "dropout", "early", "late")
-"""Faults after which a letter is said again."""
+"""Faults after which a letter has to be said again."""
 LOW = -40.0
-"""dBFS: a loudest 10 ms under it makes poor use of 16 bits."""
+"""dBFS: below this level of the loudest 10 ms, 16 bits are used poorly."""
 EDGE = -15.0
-"""dB under the loudest: where the first or last 10 ms are louder, the letter runs into the edge."""
+"""dB relative to the loudest 10 ms: if the first or last 10 ms are louder, the letter is cut off."""
 TRIES = 3
 
 
@@ -28,47 +28,47 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m speechmlp.record",
         description="Record letters from the microphone into a folder that is ready for training.",
-        epilog="Press Enter and say the letter; s Enter leaves it out, q Enter ends. Run it again to go on.",
+        epilog="Press Enter and say the letter; s Enter skips it, q Enter ends. Run it again to continue.",
     )
-    parser.add_argument("--speaker", metavar="NAME", required=True, help="who speaks: letters, digits, - and .")
-    parser.add_argument("--output", metavar="FOLDER", default="recordings", help="where recordings go (%(default)s)")
-    parser.add_argument("--letters", default="ABCDEFGHIJKLMNOPQRSTUVWXYZ", help="which letters (%(default)s)")
-    parser.add_argument("--takes", type=int, metavar="N", default=3, help="of each letter in all (%(default)s)")
-    parser.add_argument("--seconds", type=float, metavar="S", default=1.5, help="of each recording (%(default)s)")
-    parser.add_argument("--device", metavar="NAME", help="number or name of the microphone; the system's by default")
-    parser.add_argument("--list-devices", action="store_true", help="list microphones, and end")
-    parser.add_argument("--seed", type=int, metavar="N", help="decides the order of the letters (chance)")
+    parser.add_argument("--speaker", metavar="NAME", required=True, help="the speaker: letters, digits, - and .")
+    parser.add_argument("--output", metavar="FOLDER", default="recordings", help="target folder (%(default)s)")
+    parser.add_argument("--letters", default="ABCDEFGHIJKLMNOPQRSTUVWXYZ", help="letters to record (%(default)s)")
+    parser.add_argument("--takes", type=int, metavar="N", default=3, help="recordings of each letter (%(default)s)")
+    parser.add_argument("--seconds", type=float, metavar="S", default=1.5, help="length of a recording (%(default)s)")
+    parser.add_argument("--device", metavar="NAME", help="number or name of the microphone (default: the system's)")
+    parser.add_argument("--list-devices", action="store_true", help="list the microphones and exit")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of the order of the letters (random)")
     return parser
 
 
 def find_problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
-    """Returns what is wrong with a take, and what to do about it."""
+    """Returns the faults of a take, with advice."""
     from speechmlp.audio.measures import faults, measure
 
     sound = measure(waveform, rate)
     advice = {
-        "silent": "nothing was heard; is this the right microphone?",
-        "clipped": "too loud; turn the gain down or go further away",
-        "noisy": "hardly louder than the noise; come closer",
-        "dropout": "the stream had a gap; close other programs",
-        "offset": "the sound card adds a constant; harmless",
+        "silent": "silence; is this the right microphone?",
+        "clipped": "too loud; turn the gain down or move away",
+        "noisy": "hardly louder than the noise; move closer",
+        "dropout": "a gap in the stream; close other programs",
+        "offset": "the sound card adds a constant offset; harmless",
         "narrow": "nothing above 4 kHz; a telephone headset?",
         "low_rate": "the microphone records at less than 16 kHz",
     }
     found = [(kind, f"{advice[kind]} ({detail})") for kind, detail in faults(sound) if kind in advice]
     kinds = [kind for kind, _ in found]
     if "silent" not in kinds and sound.level < LOW:
-        found.append(("quiet", f"quiet, {sound.level:.0f} dBFS; come closer or turn the gain up"))
-    elif "silent" not in kinds and "noisy" not in kinds:  # where the noise is near, an edge says nothing
+        found.append(("quiet", f"quiet, {sound.level:.0f} dBFS; move closer or turn the gain up"))
+    elif "silent" not in kinds and "noisy" not in kinds:  # in noise, the level of an edge means nothing
         if sound.start > EDGE:
-            found.append(("early", "it had begun before the recording; wait for a moment after Enter"))
+            found.append(("early", "the start is cut off; wait a moment after pressing Enter"))
         if sound.end > EDGE:
-            found.append(("late", "it was cut at the end; speak sooner, or use --seconds"))
+            found.append(("late", "the end is cut off; speak sooner, or increase --seconds"))
     return found
 
 
 def _plan(folder: Path, speaker: str, letters: Sequence[str], takes: int, seed: int | None) -> list[tuple[str, Path]]:
-    """Returns the letters that are still to be said, in random order, and where each goes."""
+    """Returns the letters still to be recorded, in random order, with their files."""
     from speechmlp.corpora.folder import NO_HASH
 
     wanted = [
@@ -82,14 +82,14 @@ def _plan(folder: Path, speaker: str, letters: Sequence[str], takes: int, seed: 
 
 
 def _session(arguments: argparse.Namespace, device: str | int | None, folder: Path) -> Counter[str]:
-    """Records what is still wanted; returns how many takes were kept and left out."""
+    """Records the remaining takes; returns the number of kept and skipped ones."""
     import soundfile
 
     from speechmlp.audio.microphone import open_microphone, record_seconds
 
     counts: Counter[str] = Counter()
     plan = _plan(folder, arguments.speaker, arguments.letters.upper(), arguments.takes, arguments.seed)
-    print(f"{len(plan)} letters to say. Enter records {arguments.seconds:g} s; s leaves a letter out, q ends.")
+    print(f"{len(plan)} letters to say. Enter records {arguments.seconds:g} s; s skips a letter, q ends.")
     for number, (letter, path) in enumerate(plan, start=1):
         for attempt in range(1, TRIES + 1):
             try:
@@ -111,18 +111,18 @@ def _session(arguments: argparse.Namespace, device: str | int | None, folder: Pa
                 answer = ""
                 break
             if attempt < TRIES:
-                print("    once more, please")
+                print("    please say it again")
         else:
             answer = "s"
         if answer == "s":
-            counts["left out"] += 1
+            counts["skipped"] += 1
         if answer == "q":
             break
     return counts
 
 
 def _finish(folder: Path) -> None:
-    """Writes the manifest of everything in the folder, and says what to do with it."""
+    """Writes the manifest of the folder, and prints the next commands."""
     from speechmlp.corpora.files import MANIFEST
     from speechmlp.corpora.folder import assign_splits, read_folder, warning_of
     from speechmlp.data.manifest import write_manifest
@@ -133,15 +133,15 @@ def _finish(folder: Path) -> None:
         print(warning)
     shared = "" if by_speaker else " corpus.shared_speakers=true"
     print(f"Manifest: {folder / MANIFEST}, {len(utterances)} letters")
-    print(f"Check it: python -m speechmlp.audit --manifest {folder / MANIFEST}")
+    print(f"Audit: python -m speechmlp.audit --manifest {folder / MANIFEST}")
     config = "configs/an4_log_mel.yaml"
-    print(f"Learn it: python -m speechmlp.train --config {config} corpus.manifest={folder / MANIFEST}{shared}")
+    print(f"Train: python -m speechmlp.train --config {config} corpus.manifest={folder / MANIFEST}{shared}")
 
 
 def _command(arguments: argparse.Namespace) -> int:
     from speechmlp.audio.microphone import load_sounddevice
 
-    sounddevice = load_sounddevice()  # if it is missing, that is said before anything else
+    sounddevice = load_sounddevice()  # fails before anything else if it is missing
     if arguments.list_devices:
         print(sounddevice.query_devices())
         return 0
@@ -160,7 +160,7 @@ def _command(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print()
             counts = Counter()
-        print(f"Kept: {counts['kept']}, left out: {counts['left out']}")
+        print(f"Kept: {counts['kept']}, skipped: {counts['skipped']}")
         if any(folder.glob("?/*.wav")):
             _finish(folder)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The recognizer: any recording in, a letter out, the same whichever way it is asked."""
+"""The recognizer on waveforms, batches and files: types, rates, odd recordings and errors."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.conftest import tone
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model on aligned frames with a temperature: what it says is arbitrary, but always the same."""
+    """An untrained model on aligned frames with a temperature; its letters are arbitrary but always the same."""
     path = tmp_path_factory.mktemp("model") / "best.pt"
     config = override_config(Config(), ["front_end={kind: aligned}", "model={kind: mixer, width: 16, blocks: 1}"])
     torch.manual_seed(0)
@@ -35,7 +35,7 @@ def recognizer(checkpoint: Path) -> Recognizer:
 
 
 def letter_like(seconds: float, before: float = 0.3, rate: int = 16_000) -> "np.typing.NDArray[np.float32]":
-    """Returns a hum between two quiet stretches, float32 [T]."""
+    """Returns a hum between two quiet parts, float32 [T]."""
     hum = sum(tone(150 * number, seconds, rate, 0.3 / number) for number in range(1, 12))
     quiet = np.random.default_rng(0).normal(0, 1e-3, round(before * rate)).astype(np.float32)
     return np.concatenate([quiet, hum, quiet]).astype(np.float32)
@@ -58,7 +58,7 @@ def test_probabilities_are_those_of_the_model_with_its_temperature(recognizer: R
 
 
 @pytest.mark.parametrize("before", [0.05, 0.3, 2.0])
-def test_ends_are_in_seconds_of_the_recording(recognizer: Recognizer, before: float) -> None:
+def test_start_and_end_are_in_seconds_of_the_recording(recognizer: Recognizer, before: float) -> None:
     energy = override_config(recognizer.checkpoint.config, ["front_end.endpoints=energy"])
     by_energy = Recognizer(
         type(recognizer.checkpoint)(energy, SpeechClassifier(energy).eval(), None, []), torch.device("cpu")
@@ -68,7 +68,7 @@ def test_ends_are_in_seconds_of_the_recording(recognizer: Recognizer, before: fl
     assert found.end == pytest.approx(before + 0.4, abs=0.04)
 
 
-def test_every_way_of_asking_gives_the_same(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_waveforms_batches_and_files_give_the_same_letters(recognizer: Recognizer, tmp_path: Path) -> None:
     waves = [(letter_like(0.2 + 0.1 * number, 0.1 * number), 16_000) for number in range(5)]
     waves.append((letter_like(0.3, 0.2, 22_050), 22_050))
     one_by_one = [recognizer(wave, rate) for wave, rate in waves]
@@ -84,7 +84,7 @@ def test_every_way_of_asking_gives_the_same(recognizer: Recognizer, tmp_path: Pa
             assert [other.start, other.end] == pytest.approx([alone.start, alone.end])
 
 
-def test_shapes_types_and_rates(recognizer: Recognizer) -> None:
+def test_all_sample_types_give_the_same_letter(recognizer: Recognizer) -> None:
     wave = letter_like(0.4)
     integers = (wave * 32768).round().astype(np.int16)
     expected = recognizer(integers, 16_000)
@@ -101,7 +101,7 @@ def test_shapes_types_and_rates(recognizer: Recognizer) -> None:
     assert recognizer(quarter, 16_000).start == pytest.approx(expected.start, abs=0.05)
 
 
-def test_odd_recordings_are_answered(recognizer: Recognizer) -> None:
+def test_odd_recordings_get_a_valid_answer(recognizer: Recognizer) -> None:
     for wave in (np.zeros(16_000), np.zeros(1), np.ones(500_000), np.sign(tone(300, 1.0)), tone(300, 0.01)):
         found = recognizer(wave, 16_000)
         assert 0 < found.probability <= 1
@@ -109,7 +109,7 @@ def test_odd_recordings_are_answered(recognizer: Recognizer) -> None:
             assert 0 <= found.start <= found.end <= len(wave) / 16_000
 
 
-def test_what_is_no_recording_is_told(recognizer: Recognizer) -> None:
+def test_invalid_waveforms_are_refused(recognizer: Recognizer) -> None:
     good = np.zeros(100, np.float32)
     cases = [
         (np.zeros((16_000, 2)), 16_000, r"\[T, C\] has to be transposed"),
@@ -126,7 +126,7 @@ def test_what_is_no_recording_is_told(recognizer: Recognizer) -> None:
             recognizer(wave, rate)
 
 
-def test_broken_files_are_told_in_their_place(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_errors_of_broken_files_come_in_order(recognizer: Recognizer, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", letter_like(0.4), 16_000)
     (tmp_path / "b.wav").write_text("broken")
     found = list(recognizer.files([tmp_path / "b.wav", tmp_path / "a.wav", tmp_path / "c.wav", tmp_path / "a.wav"]))

@@ -1,4 +1,4 @@
-"""Spelled words: the search against every row of segments, and real people spelling."""
+"""Spelled words: the search compared with all sequences of segments, and recordings of real spellers."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from speechmlp.recognition.speller import Candidates, Speller, load_speller
 from speechmlp.recognition.word_list import WordList
 
 SPELLED = "GLENN"
-"""What one of AN4's validation speakers spells clearly."""
+"""A word that one of AN4's validation speakers spells clearly."""
 
 
 @pytest.fixture(scope="module")
@@ -40,49 +40,49 @@ def some_candidates(seed: int, count: int = 7) -> Candidates:
     return Candidates(starts[order], (starts + lengths)[order], generator.normal(0, 3, count), log_probabilities)
 
 
-def every_row(
+def all_sequences(
     found: Candidates, overlap: int, since: int = 0, chosen: tuple[int, ...] = ()
 ) -> Iterator[tuple[int, ...]]:
-    """Yields every row of candidates in which each starts no sooner than the one before lets go."""
+    """Yields all sequences of candidates that overlap by at most so many frames."""
     yield chosen
     for index, (start, end) in enumerate(zip(found.starts, found.ends, strict=True)):
         if start >= since:
-            yield from every_row(found, overlap, max(int(end) - overlap, int(start) + 1), (*chosen, index))
+            yield from all_sequences(found, overlap, max(int(end) - overlap, int(start) + 1), (*chosen, index))
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_search_finds_the_best_row(speller: Speller, seed: int) -> None:
+def test_the_search_finds_the_best_sequence(speller: Speller, seed: int) -> None:
     from speechmlp.recognition.speller import OVERLAP
 
     found = some_candidates(seed)
     weights = (1.0, 1.0, 1.0)
     scores = found.odds + found.log_probabilities.max(1) + 1.0
-    best = max(every_row(found, OVERLAP), key=lambda row: scores[list(row)].sum() if row else 0.0)
+    best = max(all_sequences(found, OVERLAP), key=lambda chosen: scores[list(chosen)].sum() if chosen else 0.0)
     expected = [LETTERS[int(found.log_probabilities[index].argmax())] for index in best]
     spelling = speller.spell(found, 200 * 160, weights)
     assert [one.letter for one in spelling.letters] == expected
     assert [one.start for one in spelling.letters] == [pytest.approx(found.starts[index] / 100) for index in best]
 
 
-def test_recordings_without_letters_have_none(speller: Speller) -> None:
+def test_no_letters_are_found_in_silence_and_noise(speller: Speller) -> None:
     for wave in (np.zeros(16_000), np.zeros(1), np.random.default_rng(0).normal(0, 1e-3, 30_000)):
         assert speller(wave, 16_000).text == ""
     nothing = speller(np.zeros(1), 16_000).lattice
-    assert WordList(["AB", "C"]).rank(nothing)[0][0] == "C"  # fewer letters that nobody said
+    assert WordList(["AB", "C"]).rank(nothing)[0][0] == "C"  # fewer deleted letters
 
 
 def test_the_end_of_a_recording_of_minutes_is_scored(speller: Speller) -> None:
-    frames = 60_001  # float32 has no number between the last frame and the one before it, less a thousandth
+    frames = 60_001  # so many that float32 cannot tell frame 60,000 from 60,000.001
     features = torch.randn(1, frames, speller.scorer.front_end.shape[0], generator=torch.Generator().manual_seed(0))
     end = torch.tensor([frames - 1, frames])
     with torch.inference_mode():
         odds = speller.scorer(features, torch.zeros_like(end), end - 40, end)
-        cut = 500  # frames that the stretches and what is around them lie in
+        cut = 500  # frames with the segments and their context
         alone = speller.scorer(features[:, -cut:], torch.zeros_like(end), end - 40 - frames + cut, end - frames + cut)
     torch.testing.assert_close(odds, alone, atol=0.05, rtol=0.01)
 
 
-def test_files_that_are_no_scorer_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_a_scorer_are_refused(tmp_path: Path) -> None:
     save_scorer(tmp_path / "good.pt", SegmentScorer())
     load_scorer(tmp_path / "good.pt")
     with zipfile.ZipFile(tmp_path / "good.pt") as stored, zipfile.ZipFile(tmp_path / "bomb.pt", "w") as packed:
@@ -104,7 +104,7 @@ def test_edit_distances() -> None:
         assert edit_distance(one, other) == edit_distance(other, one) == distance
 
 
-def test_the_automaton_spells_its_words_and_nothing_else(tmp_path: Path) -> None:
+def test_the_automaton_accepts_its_words_and_nothing_else(tmp_path: Path) -> None:
     words = ["AB", "ABC", "BA", "A"]
     write_automaton(tmp_path / "words.fsg", words)
     lines = (tmp_path / "words.fsg").read_text().splitlines()
@@ -123,7 +123,7 @@ def test_the_automaton_spells_its_words_and_nothing_else(tmp_path: Path) -> None
 
 
 @pytest.mark.corpus
-def test_people_who_spell_are_understood(speller: Speller, real_recordings: Path) -> None:
+def test_words_of_real_spellers_are_recognised(speller: Speller, real_recordings: Path) -> None:
     recordings, _ = read_tree(real_recordings / "an4")
     spelled = [
         one for one in recordings if one.split == "valid" and one.words and all(word in LETTERS for word in one.words)
@@ -145,7 +145,7 @@ def test_people_who_spell_are_understood(speller: Speller, real_recordings: Path
 
 
 @pytest.mark.corpus
-def test_the_command_says_the_same_in_three_formats(
+def test_the_command_prints_the_same_in_all_formats(
     tmp_path: Path, real_recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recordings, _ = read_tree(real_recordings / "an4")

@@ -1,4 +1,4 @@
-"""Ranking words over a lattice: against every way through it, written out one by one."""
+"""Ranking of words on a lattice, compared with an enumeration of all paths."""
 
 import math
 import time
@@ -21,45 +21,45 @@ def a_lattice(boundaries: int, segments: int, seed: int) -> Lattice:
     return Lattice(boundaries, starts, ends, generator.normal(0, 4, (segments, 26)))
 
 
-def every_way(lattice: Lattice, word: str, boundary: int = 0, letter: int = 0) -> Iterator[float]:
-    """Yields the score of each way from a boundary and a letter of the word to the ends of both."""
+def all_paths(lattice: Lattice, word: str, boundary: int = 0, letter: int = 0) -> Iterator[float]:
+    """Yields the score of each path from a boundary and a letter of the word to the ends of both."""
     if boundary == lattice.boundaries - 1 and letter == len(word):
         yield 0.0
     if boundary < lattice.boundaries - 1:
-        yield from every_way(lattice, word, boundary + 1, letter)
+        yield from all_paths(lattice, word, boundary + 1, letter)
     if letter < len(word):
-        yield from (WordList.DELETION + rest for rest in every_way(lattice, word, boundary, letter + 1))
+        yield from (WordList.DELETION + rest for rest in all_paths(lattice, word, boundary, letter + 1))
     for start, end, scores in zip(lattice.starts, lattice.ends, lattice.scores, strict=True):
         if start == boundary:
-            for rest in every_way(lattice, word, int(end), letter):
+            for rest in all_paths(lattice, word, int(end), letter):
                 yield float(scores.max()) + WordList.BONUS + WordList.INSERTION + rest
             if letter < len(word):
-                for rest in every_way(lattice, word, int(end), letter + 1):
+                for rest in all_paths(lattice, word, int(end), letter + 1):
                     yield float(scores[label_of(word[letter])]) + WordList.BONUS + rest
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_scores_are_sums_over_every_way(seed: int) -> None:
+def test_scores_are_sums_over_all_paths(seed: int) -> None:
     lattice = a_lattice(5, 6, seed)
     words = ["A", "BA", "CAB", "ABC", "ABCA", "CA"]
     scores = WordList(words).scores(lattice)
     for word, score in zip(words, scores, strict=True):
-        ways = list(every_way(lattice, word))
-        expected = max(ways) + math.log(sum(math.exp(way - max(ways)) for way in ways))
+        paths = list(all_paths(lattice, word))
+        expected = max(paths) + math.log(sum(math.exp(path - max(paths)) for path in paths))
         assert score == pytest.approx(expected, abs=1e-9)
 
 
 def spelled(word: str, sure: float = 8.0) -> Lattice:
-    """Returns a lattice of one segment a letter, one after the other, in which the letters are clear."""
+    """Returns a lattice of one clear segment for each letter."""
     scores = np.full((len(word), 26), -sure)
     scores[np.arange(len(word)), [label_of(letter) for letter in word]] = sure
     return Lattice(len(word) + 1, np.arange(len(word)), np.arange(1, len(word) + 1), scores)
 
 
-def test_the_spelled_word_comes_first_with_letters_missing_added_or_wrong() -> None:
+def test_the_spelled_word_ranks_first_with_letters_missing_added_or_wrong() -> None:
     words = WordList(["MILLER", "MULLER", "MILL", "SMITH", "JONES", "o'Neil"])
-    for heard, expected in (("MILLER", "MILLER"), ("MLLER", "MILLER"), ("SMIITH", "SMITH"), ("JOMES", "JONES")):
-        assert words.rank(spelled(heard))[0][0] == expected
+    for found, expected in (("MILLER", "MILLER"), ("MLLER", "MILLER"), ("SMIITH", "SMITH"), ("JOMES", "JONES")):
+        assert words.rank(spelled(found))[0][0] == expected
     assert words.rank(spelled("ONEIL"))[0][0] == "o'Neil"
     ranked = words.rank(spelled("SMITH"))
     assert sum(probability for _, probability in ranked) == pytest.approx(1)
@@ -71,7 +71,7 @@ def test_an_empty_recording_prefers_short_words() -> None:
     assert [word for word, _ in WordList(["LONGER", "A"]).rank(nothing)] == ["A", "LONGER"]
 
 
-def test_ten_thousand_words_take_no_time() -> None:
+def test_ten_thousand_words_are_ranked_quickly() -> None:
     generator = np.random.default_rng(0)
     words = WordList("".join(generator.choice(list("ABCDEFGHIJ"), generator.integers(3, 12))) for _ in range(10_000))
     lattice = a_lattice(60, 150, 0)
@@ -80,7 +80,7 @@ def test_ten_thousand_words_take_no_time() -> None:
     assert time.perf_counter() - started < 10  # a fraction of a second on an idle machine
 
 
-def test_lists_are_read_and_what_is_none_is_told(tmp_path: Path) -> None:
+def test_lists_are_read_and_invalid_ones_refused(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("smith\n\nJones\nsmith\n", encoding="utf-8")
     assert WordList.read(tmp_path / "words.txt").words == ["smith", "Jones"]
     (tmp_path / "empty.txt").write_text("\n12\n", encoding="utf-8")

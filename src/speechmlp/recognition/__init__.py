@@ -1,1 +1,1 @@
-"""A trained model in use: letters, spelled words, and how they are printed."""
+"""Recognition with a trained model: letters, spelled words, and their output as text, CSV and JSON."""

@@ -1,4 +1,4 @@
-"""What was recognised as text for people, CSV for tables, and JSON lines for programs."""
+"""Recognised letters and words as text, CSV and JSON lines."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from speechmlp.recognition.speller import Spelling
 from speechmlp.recognition.word_list import WordList
 
 SHOWN = ("first", "second", "third")
-"""Letters of each recording, the most probable first."""
+"""Names of the reported letters of a recording, the most probable first."""
 
 Ranking = Sequence[tuple[str, float]]
 
@@ -25,7 +25,7 @@ def _pairs(ranking: Ranking) -> list[tuple[str, float]]:
 
 
 def letter_text(name: str, found: Recognition) -> str:
-    """Returns a letter as in `a.wav: B 92.1% (then D 4.0%, P 2.2%)`."""
+    """Returns a letter as text, such as `a.wav: B 92.1% (then D 4.0%, P 2.2%)`."""
     shown = [f"{letter} {100 * probability:.1f}%" for letter, probability in found.ranked[: len(SHOWN)]]
     if found.declined:
         return f"{name}: not a letter (nearest {', '.join(shown)})"
@@ -33,7 +33,7 @@ def letter_text(name: str, found: Recognition) -> str:
 
 
 def letter_values(name: str, found: Recognition) -> dict[str, Any]:
-    """Returns a letter as values for JSON; `letter` is null where it is declined."""
+    """Returns a letter as values for JSON; `letter` is null if it was rejected."""
     return {
         "path": name,
         "letter": found.letter,
@@ -45,15 +45,15 @@ def letter_values(name: str, found: Recognition) -> dict[str, Any]:
 
 
 def letter_rows(name: str, found: Recognition) -> list[dict[str, Any]]:
-    """Returns a letter as the one row of a table; `letter` is empty where it is declined."""
+    """Returns a letter as a table of one row; `letter` is empty if it was rejected."""
     row: dict[str, Any] = {"path": name, "letter": found.letter}
-    for place, (letter, probability) in zip(SHOWN, found.ranked, strict=False):
-        row |= {place: letter, f"{place}_probability": _rounded(probability)}
+    for rank, (letter, probability) in zip(SHOWN, found.ranked, strict=False):
+        row |= {rank: letter, f"{rank}_probability": _rounded(probability)}
     return [row | {"start": _rounded(found.start), "end": _rounded(found.end)}]
 
 
 def spelling_text(name: str, found: Spelling, words: Ranking | None) -> str:
-    """Returns a spelled word as lines: its letters, the words that fit, each letter with its times."""
+    """Returns a spelled word as lines of text: its letters, the best words, and each letter with its times."""
     lines = [f"{name}: {' '.join(one.letter for one in found.letters) or 'no letters'}"]
     if words is not None:
         lines.append("  words: " + ", ".join(f"{word} {100 * probability:.1f}%" for word, probability in words))
@@ -78,17 +78,17 @@ def spelling_values(name: str, found: Spelling, words: Ranking | None) -> dict[s
 
 
 def columns(found: Recognition | Spelling, words: Ranking | None) -> list[str]:
-    """Returns the names of a table's columns, which say what it would hold even where it holds no row."""
+    """Returns the column names of a table; they do not depend on whether it has rows."""
     if isinstance(found, Recognition):
-        places = [column for place in SHOWN for column in (place, f"{place}_probability")]
-        return ["path", "letter", *places, "start", "end"]
+        ranked = [column for rank in SHOWN for column in (rank, f"{rank}_probability")]
+        return ["path", "letter", *ranked, "start", "end"]
     if words is not None:
         return ["path", "rank", "word", "probability"]
     return ["path", "position", "letter", "probability", "start", "end"]
 
 
 def spelling_rows(name: str, found: Spelling, words: Ranking | None) -> list[dict[str, Any]]:
-    """Returns a spelled word as rows of a table: the words that fit, or, without a list, the letters."""
+    """Returns a spelled word as rows of a table: the best words, or the letters if there is no list of words."""
     if words is not None:
         return [
             {"path": name, "rank": rank, "word": word, "probability": probability}
@@ -103,12 +103,12 @@ def _rows(name: str, found: Recognition | Spelling, words: Ranking | None) -> li
 
 
 class Answers:
-    """Writes what was recognised to standard output, in the format that is asked for.
+    """Writes recognised letters or words to standard output in the chosen format.
 
     Args:
         form: text, csv or jsonl.
-        words: ranked for every spelled word.
-        best: how many of them are told.
+        words: ranked for each spelled word.
+        best: number of words to report.
     """
 
     def __init__(self, form: str, words: WordList | None, best: int) -> None:
@@ -116,7 +116,7 @@ class Answers:
         self._table: csv.DictWriter[str] | None = None
 
     def write(self, name: str, found: Recognition | Spelling) -> None:
-        """Writes what was recognised in the recording of a name."""
+        """Writes the result of the recording with this name."""
         words = None
         if isinstance(found, Spelling) and self._words is not None:
             words = self._words.rank(found.lattice)[: self._best]

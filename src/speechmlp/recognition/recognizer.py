@@ -1,4 +1,4 @@
-"""The recognizer: a trained model as a function from recordings to letters.
+"""A trained model as a function from recordings to letters.
 
     recognizer = load_recognizer()
     recognition = recognizer(waveform, sample_rate)
@@ -29,7 +29,7 @@ from speechmlp.models.inference import EVALUATION_BATCH, select_device
 from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "letters.pt"
-"""The model in the package; its card lies beside it."""
+"""The model in the package; its model card is README.md in the same folder."""
 MAX_CHANNELS = 64
 
 Waveform = Tensor | NDArray[Any]
@@ -38,15 +38,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Recognition:
-    """What was heard in a recording.
+    """The letter recognised in a recording.
 
     Attributes:
-        letter: A to Z, or None when declined: nothing there is a letter with enough certainty.
-        probability: of the most probable letter, also when declined.
+        letter: A to Z, or None if rejected: the most probable letter is below the threshold.
+        probability: of the most probable letter, even if rejected.
         ranked: all 26 letters with their probabilities, the most probable first.
-        start: where the letter starts, in seconds of the recording; None when declined, and where the model's front end
-            finds no endpoints.
-        end: where it ends.
+        start: start of the letter in seconds; None if rejected, or if the model's front end finds no endpoints.
+        end: end of the letter in seconds, or None.
     """
 
     letter: str | None
@@ -57,17 +56,17 @@ class Recognition:
 
     @property
     def declined(self) -> bool:
-        """Whether this is not a letter."""
+        """Whether the recording was rejected as a non-letter."""
         return self.letter is None
 
 
 @dataclass(frozen=True)
 class Second:
-    """What the model hears of a recording.
+    """The second of a recording that is the model's input.
 
     Attributes:
-        waveform: float32 [16000] at 16 kHz, rounded to 16 bits as a packed corpus is.
-        first: where it begins in the recording, in samples at 16 kHz; negative where the recording is shorter.
+        waveform: float32 [16000] at 16 kHz, rounded to 16 bits as in a packed corpus.
+        first: its start in the recording, in samples at 16 kHz; negative if the recording is shorter.
         length: of the whole recording, in samples at 16 kHz.
     """
 
@@ -77,21 +76,21 @@ class Second:
 
     @classmethod
     def of(cls, mono: Tensor) -> "Second":
-        """Returns the second that is heard of a waveform [T] at 16 kHz."""
+        """Returns the second of a waveform [T] at 16 kHz."""
         waveform = fit_one_second(mono)[0]
         rounded = (waveform * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1) / FULL_SCALE
         return cls(rounded, second_start(mono), len(mono))
 
 
 def as_mono(waveform: Waveform, sample_rate: int) -> Tensor:
-    """Returns a waveform as the models take it: float32 [T] at 16 kHz.
+    """Returns a waveform as float32 [T] at 16 kHz.
 
     Args:
-        waveform: [T] or [C, T]; floats between -1 and 1, or integers, whose full scale is that of their type.
+        waveform: [T] or [C, T]; floats between -1 and 1, or integers in the full range of their type.
         sample_rate: Hz.
 
     Raises:
-        UserError: it is empty, of another shape, not finite or not scaled, or the rate is impossible.
+        UserError: the waveform is empty, has another shape, is not finite or not scaled, or the rate is invalid.
     """
     samples = torch.as_tensor(waveform).detach().cpu()
     if samples.dim() == 1:
@@ -125,11 +124,11 @@ def _chunks(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class Recognizer:
-    """A trained classifier in use; may be shared by threads.
+    """A trained classifier that takes recordings of any rate and length; safe to share between threads.
 
     Attributes:
-        checkpoint: the model with its configuration, temperature and the probability under which it declines.
-        device: where it computes; the checkpoint's model is moved there.
+        checkpoint: the model with its configuration, temperature and rejection threshold.
+        device: device of the computation; the checkpoint's model is moved there.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
@@ -138,30 +137,30 @@ class Recognizer:
         self._model = checkpoint.model.to(device).eval()
 
     def __call__(self, waveform: Waveform, sample_rate: int) -> Recognition:
-        """Returns what is heard in a recording of any rate and length; of a long one, in its loudest second.
+        """Returns the letter of a recording of any rate and length; of a long one, the letter in its loudest second.
 
         Args:
-            waveform: [T] or [C, T]; floats between -1 and 1, or integers, whose full scale is that of their type.
+            waveform: [T] or [C, T]; floats between -1 and 1, or integers in the full range of their type.
             sample_rate: Hz.
 
         Raises:
-            UserError: it cannot be used, as `as_mono`.
+            UserError: the waveform is invalid, see `as_mono`.
         """
         return self.recognize([Second.of(as_mono(waveform, sample_rate))])[0]
 
     def many(self, recordings: Iterable[tuple[Waveform, int]]) -> Iterator[Recognition]:
-        """Yields what is heard in each of many (waveform, sample rate), in their order, by batches.
+        """Yields the letter of each (waveform, sample rate) in order, computed in batches.
 
         Raises:
-            UserError: as `__call__`.
+            UserError: a waveform is invalid, see `as_mono`.
         """
         for chunk in _chunks(recordings, EVALUATION_BATCH):
             yield from self.recognize([Second.of(as_mono(waveform, rate)) for waveform, rate in chunk])
 
     def files(self, paths: Iterable[str | Path]) -> Iterator[Recognition | UserError]:
-        """Yields what is heard in each file, or why it cannot be read, in their order.
+        """Yields the letter of each file in order, or the error if it cannot be read.
 
-        Files are decoded by threads and recognised by batches; no more than a few batches are in memory.
+        Threads decode the files; at most a few batches are in memory.
         """
 
         def decode(path: str | Path) -> Second | UserError:
@@ -173,55 +172,55 @@ class Recognizer:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             for chunk in _chunks(paths, EVALUATION_BATCH):
                 read = list(pool.map(decode, chunk))
-                heard = iter(self.recognize([second for second in read if isinstance(second, Second)]))
+                found = iter(self.recognize([second for second in read if isinstance(second, Second)]))
                 for second in read:
-                    yield second if isinstance(second, UserError) else next(heard)
+                    yield second if isinstance(second, UserError) else next(found)
 
     @torch.inference_mode()
     def recognize(self, seconds: Sequence[Second]) -> list[Recognition]:
-        """Returns what is heard in seconds that are ready for the model, as one batch."""
+        """Returns the letters of a batch of seconds."""
         if not seconds:
             return []
         waveforms = torch.stack([second.waveform for second in seconds]).to(self.device)
         front_end = self._model.front_end
         found, ends = front_end.find(waveforms)
         logits = self._model.of_readings(front_end.read(found, ends))
-        places: list[list[float]] | None = None
+        spans: list[list[float]] | None = None
         if ends and front_end.spectrum is not None:
-            # The last way of finding ends is the learnt one, where there is one.
-            places = (torch.stack(ends[-1], 1).cpu() * front_end.spectrum.hop_length).tolist()
+            # The last endpoints are those of the trained finder, if the model has one.
+            spans = (torch.stack(ends[-1], 1).cpu() * front_end.spectrum.hop_length).tolist()
         probabilities = (logits.cpu().double() / self.checkpoint.temperature).softmax(1)
         values, order = probabilities.sort(dim=1, descending=True, stable=True)
         return [
-            self._recognition(second, row, letters, places[number] if places else None)
+            self._recognition(second, row, letters, spans[number] if spans else None)
             for number, (second, row, letters) in enumerate(zip(seconds, values.tolist(), order.tolist(), strict=True))
         ]
 
     def _recognition(
-        self, second: Second, probabilities: list[float], order: list[int], place: list[float] | None
+        self, second: Second, probabilities: list[float], order: list[int], span: list[float] | None
     ) -> Recognition:
         ranked = tuple((LETTERS[label], value) for label, value in zip(order, probabilities, strict=True))
         letter, probability = ranked[0]
         if probability < self.checkpoint.reject_below:
             return Recognition(None, probability, ranked)
-        if place is None:
+        if span is None:
             return Recognition(letter, probability, ranked)
-        start, end = (min(max(0.0, second.first + sample), second.length) / SAMPLE_RATE for sample in place)
+        start, end = (min(max(0.0, second.first + sample), second.length) / SAMPLE_RATE for sample in span)
         return Recognition(letter, probability, ranked, start, end)
 
 
 def load_recognizer(checkpoint: str | Path | None = None, device: str = "auto") -> Recognizer:
-    """Returns a recognizer: `load_recognizer()(waveform, sample_rate).letter`.
+    """Returns a recognizer, used as `load_recognizer()(waveform, sample_rate).letter`.
 
     Args:
         checkpoint: a `best.pt`; None for the model in the package.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        UserError: the checkpoint cannot be read, or there is no such device.
+        UserError: the checkpoint cannot be read, or the device does not exist.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UserError(f"device: expected auto, cpu, cuda or cuda:N, found {device!r}")
     if checkpoint is None and not WEIGHTS.exists():
-        raise UserError(f"{WEIGHTS}: the package holds no model; name a checkpoint, or install it anew")
+        raise UserError(f"{WEIGHTS}: the package contains no model; name a checkpoint, or install it again")
     return Recognizer(load_checkpoint(WEIGHTS if checkpoint is None else checkpoint), select_device(device))

@@ -1,10 +1,10 @@
-"""Spelled words: the letters in a recording of somebody spelling, with their times, and the words of a list that fit.
+"""Recognition of spelled words: letters with their times from a recording of continuous spelling.
 
-Every stretch of the recording between 50 ms and 0.9 s, on a grid of 20 ms, is scored by how much it looks like one
-whole letter; the best of each neighbourhood are read by the classifier, each alone in its second; and a search over
-all rows of stretches that follow each other (a semi-Markov model) finds the most likely one.
+A scorer rates every segment between 50 ms and 0.9 s, on a grid of 20 ms, by how much it looks like one whole letter.
+The classifier reads the best segment of each neighbourhood, alone in its second. A search over all sequences of
+successive segments (a semi-Markov model) finds the most likely one.
 
-Dimension key: `T` samples, `S` stretches, `D` lengths, `N` boundaries, `K` segments.
+Dimension key: `T` samples, `S` segments on the grid, `D` lengths, `N` boundaries, `K` candidates.
 """
 
 import hashlib
@@ -28,33 +28,33 @@ from speechmlp.recognition.recognizer import Recognizer, Waveform, as_mono, load
 from speechmlp.recognition.word_list import Lattice
 
 GRID = 2
-"""Frames between the starts, and between the ends, that are considered."""
+"""Frames between two starts, and between two ends, on the grid."""
 SHORTEST, LONGEST = 5, 90
-"""Frames of a letter."""
+"""Lengths of a letter, in frames."""
 OVERLAP = 2
-"""Frames that a letter may share with the next."""
+"""Frames by which successive letters may overlap."""
 MARGIN = 0.25
-"""Log-odds that a stretch may have less than its neighbours."""
+"""Log-odds by which a candidate may be below its neighbours."""
 LEAST = -3.0
-"""Log-odds under which a stretch is not read."""
+"""Smallest log-odds of a candidate."""
 BATCH = 4096
-"""Stretches that are scored at a time."""
+"""Segments in a batch of the scorer."""
 BAR_AFTER = 2.0
-"""Seconds after which a progress bar shows on a terminal."""
+"""Seconds until a progress bar appears on a terminal."""
 
 # Chosen on AN4's validation speakers by scripts/evaluate_spelling.py --split valid --tune.
 ODDS_WEIGHT, LETTER_WEIGHT, BONUS = 0.5, 1.5, 0.0
-"""Of the log-odds of a stretch being a letter, of the log-probability of the letter, and for each letter."""
+"""Weights of a segment's log-odds and of the letter's log-probability; added score of each letter."""
 
 
 @dataclass(frozen=True)
 class SpelledLetter:
-    """A letter in a recording.
+    """A letter of a spelled word.
 
     Attributes:
         letter: A to Z.
-        probability: of the letter, its start and end being right.
-        start: in seconds of the recording.
+        probability: of the letter, given its start and end.
+        start: in seconds.
         end: in seconds.
     """
 
@@ -66,11 +66,11 @@ class SpelledLetter:
 
 @dataclass(frozen=True)
 class Spelling:
-    """What was spelled.
+    """A spelled word.
 
     Attributes:
-        letters: in their order.
-        lattice: everything that was considered; `WordList.rank` takes it.
+        letters: in order.
+        lattice: all candidates, for `WordList.rank`.
     """
 
     letters: tuple[SpelledLetter, ...]
@@ -84,12 +84,12 @@ class Spelling:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Stretches that may be letters, in the order of their ends.
+    """Segments that may be letters, sorted by end.
 
     Attributes:
         starts: int [K], frames.
         ends: int [K].
-        odds: [K], log-odds of being one whole letter.
+        odds: [K], log-odds of each being one whole letter.
         log_probabilities: [K, 26], of the letters.
     """
 
@@ -100,7 +100,7 @@ class Candidates:
 
 
 class Speller:
-    """Finds spelled letters; may be shared by threads."""
+    """Recognises spelled words; safe to share between threads."""
 
     def __init__(self, recognizer: Recognizer, scorer: SegmentScorer) -> None:
         self.recognizer = recognizer
@@ -111,23 +111,23 @@ class Speller:
         """Returns the letters of a recording of any rate and length.
 
         Args:
-            waveform: [T] or [C, T], as `Recognizer` takes it.
+            waveform: [T] or [C, T], as for `Recognizer`.
             sample_rate: Hz.
 
         Raises:
-            UserError: it cannot be used.
+            UserError: the waveform is invalid, see `as_mono`.
         """
         mono = as_mono(waveform, sample_rate)
         return self.spell(self.candidates(mono), len(mono))
 
     @torch.inference_mode()
     def candidates(self, mono: Tensor) -> Candidates:
-        """Returns the stretches of a waveform [T] at 16 kHz that may be letters, read by the classifier."""
-        starts, ends, odds = self._stretches(mono.to(self.recognizer.device))
+        """Returns the segments of a waveform [T] at 16 kHz that may be letters, read by the classifier."""
+        starts, ends, odds = self._segments(mono.to(self.recognizer.device))
         order = np.argsort(ends, kind="stable")
         starts, ends, odds = starts[order], ends[order], odds[order]
         parts = range(0, len(starts), EVALUATION_BATCH)
-        # A recording of minutes takes a while; one of a word is done before the bar would show.
+        # Only recordings of minutes take long enough for the bar to appear.
         shown = tqdm(parts, desc="letters", delay=BAR_AFTER, leave=False, disable=None)
         read = [
             self._read(mono, starts[first : first + EVALUATION_BATCH], ends[first : first + EVALUATION_BATCH])
@@ -135,8 +135,8 @@ class Speller:
         ]
         return Candidates(starts, ends, odds, np.concatenate(read) if read else np.zeros((0, len(LETTERS))))
 
-    def _stretches(self, mono: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Returns start, end and log-odds of the stretches that are likelier letters than their neighbours."""
+    def _segments(self, mono: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Returns start, end and log-odds of the segments that are more likely letters than their neighbours."""
         features = self.scorer.features(mono[None])
         start = torch.arange(0, max(1, features.shape[1] - SHORTEST), GRID, device=mono.device)
         length = torch.arange(SHORTEST, LONGEST + 1, GRID, device=mono.device)
@@ -144,11 +144,11 @@ class Speller:
         first, end = every[:, 0], every.sum(1)
         inside = end < features.shape[1]
         odds = torch.full(inside.shape, -torch.inf, device=mono.device)
-        places = inside.nonzero()[:, 0]
-        for part in torch.split(places, BATCH):
+        indices = inside.nonzero()[:, 0]
+        for part in torch.split(indices, BATCH):
             odds[part] = self.scorer(features, torch.zeros_like(part), first[part], end[part])
         grid = odds.view(len(start), len(length))
-        # A neighbour whose start is one step later and whose end is the same is one step shorter.
+        # The neighbour with the same end and a start one step later is one step shorter.
         padded = F.pad(grid, (2, 2, 1, 1), value=-torch.inf)
         best = grid > LEAST
         for later in (-1, 0, 1):
@@ -159,7 +159,7 @@ class Speller:
         return first[kept].cpu().numpy(), end[kept].cpu().numpy(), odds[kept].double().cpu().numpy()
 
     def _read(self, mono: Tensor, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Returns log-probabilities [K, 26] of the letters in stretches, each alone in the middle of its second."""
+        """Returns log-probabilities [K, 26] of the letters in segments, each alone in the middle of its second."""
         seconds = torch.zeros(len(starts), NUM_SAMPLES)
         left = (NUM_SAMPLES - (ends - starts) * self.hop) // 2
         for row, start, end, first in zip(seconds, starts, ends, left, strict=True):
@@ -170,18 +170,18 @@ class Speller:
         return (logits / self.recognizer.checkpoint.temperature).log_softmax(1).numpy()  # type: ignore[no-any-return]
 
     def spell(self, found: Candidates, length: int, weights: tuple[float, float, float] | None = None) -> Spelling:
-        """Returns the most likely row of candidates.
+        """Returns the most likely sequence of candidates.
 
         Args:
             found: the candidates.
             length: of the recording, in samples at 16 kHz.
-            weights: other ones than `ODDS_WEIGHT`, `LETTER_WEIGHT` and `BONUS`.
+            weights: instead of `ODDS_WEIGHT`, `LETTER_WEIGHT` and `BONUS`.
         """
         of_odds, of_letter, bonus = weights or (ODDS_WEIGHT, LETTER_WEIGHT, BONUS)
         scores = of_odds * found.odds[:, None] + of_letter * found.log_probabilities + bonus  # [K, 26]
-        free = np.maximum(found.ends - OVERLAP, found.starts + 1)  # where the next letter may start
-        boundaries, places = np.unique(np.concatenate([[0], found.starts, free]), return_inverse=True)
-        starts, ends = places[1 : 1 + len(found.starts)], places[1 + len(found.starts) :]
+        free = np.maximum(found.ends - OVERLAP, found.starts + 1)  # the earliest start of the next letter
+        boundaries, numbers = np.unique(np.concatenate([[0], found.starts, free]), return_inverse=True)
+        starts, ends = numbers[1 : 1 + len(found.starts)], numbers[1 + len(found.starts) :]
         order = np.argsort(ends, kind="stable")
         lattice = Lattice(len(boundaries), starts[order], ends[order], scores[order])
         letters = []
@@ -197,9 +197,9 @@ class Speller:
 
 
 def _best_path(lattice: Lattice) -> list[int]:
-    """Returns the segments, in time, of the way through a lattice with the highest sum of scores."""
+    """Returns the segments, in order, of the path through a lattice with the highest sum of scores."""
     score = np.zeros(lattice.boundaries)
-    came_by = np.full(lattice.boundaries, -1)  # the segment that ends there; -1: time passes
+    came_by = np.full(lattice.boundaries, -1)  # the segment that ends there; -1: none
     best = lattice.scores.max(1) if len(lattice.scores) else np.zeros(0)
     segment = 0
     for boundary in range(1, lattice.boundaries):
@@ -222,18 +222,18 @@ def _best_path(lattice: Lattice) -> list[int]:
 
 
 def load_speller(checkpoint: str | Path | None = None, device: str = "auto") -> Speller:
-    """Returns a speller: `load_speller()(waveform, sample_rate).text`.
+    """Returns a speller, used as `load_speller()(waveform, sample_rate).text`.
 
     Args:
-        checkpoint: a `best.pt` that reads single letters; None for the model in the package.
+        checkpoint: a `best.pt` of single letters; None for the model in the package.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        UserError: as `load_recognizer`.
+        UserError: see `load_recognizer`.
     """
     return Speller(load_recognizer(checkpoint, device), load_scorer())
 
 
 def fingerprints() -> dict[str, str]:
-    """Returns the SHA-256 of each model in the package by its file's name, by which figures tell what they are of."""
+    """Returns file name -> SHA-256 of each model in the package, which identifies the models that figures belong to."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (LETTERS_MODEL, SEGMENTS_MODEL)}
