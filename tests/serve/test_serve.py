@@ -1,4 +1,4 @@
-"""The page in a real browser with a microphone, and its interface under what the world sends."""
+"""The page in a real browser with a microphone, and the API with valid, broken and hostile requests."""
 
 import json
 import os
@@ -42,7 +42,7 @@ sys.addaudithook(spy)
 
 @dataclass
 class Server:
-    """A running one: where it is, its process, the folder it runs in, and, at the end, what it has told of errors."""
+    """A running server: its address, process, folder, and, after its end, its standard error."""
 
     url: str
     process: "subprocess.Popen[str]"
@@ -51,7 +51,7 @@ class Server:
 
 
 def rejecting(checkpoint: Path, reject_below: float, folder: Path) -> Path:
-    """Returns a copy of a checkpoint that declines under another probability."""
+    """Returns a copy of a checkpoint with another rejection threshold."""
     content = torch.load(checkpoint, weights_only=True)
     torch.save(content | {"reject_below": reject_below}, folder / "model.pt")
     return folder / "model.pt"
@@ -59,7 +59,7 @@ def rejecting(checkpoint: Path, reject_below: float, folder: Path) -> Path:
 
 @contextmanager
 def serving(folder: Path, *arguments: str | Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """Runs the command until the end of the block."""
+    """Runs the command during the block."""
     process = subprocess.Popen(
         [*COMMAND, "--port", "0", *map(str, arguments)],
         cwd=folder,
@@ -91,12 +91,12 @@ def server(spoken_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
         yield started
     assert (started.errors, started.process.returncode) == ("interrupted\n", 130)
     reached = (folder / "connections").read_text().splitlines() if (folder / "connections").exists() else []
-    assert [line for line in reached if "127.0.0.1" not in line] == []  # it asks nobody anything
-    assert list(folder.glob("speechmlp-*")) == []  # no recording is kept
+    assert [line for line in reached if "127.0.0.1" not in line] == []  # it opens no connections
+    assert list(folder.glob("speechmlp-*")) == []  # no recording is stored
 
 
 def post(url: str, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
-    """Returns the status and the values of the answer to a recording."""
+    """Posts a recording; returns the status and the values of the answer."""
     request = urllib.request.Request(url, body, headers, method="POST")
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:
@@ -107,7 +107,7 @@ def post(url: str, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def letters(synthetic_corpus: Path, spoken_checkpoint: Path) -> dict[str, Path]:
-    """The recording of each letter that the model is most certain of, and right."""
+    """For each letter, its correctly recognised recording with the highest probability."""
     recognizer = load_recognizer(spoken_checkpoint, "cpu")
     utterances = [utterance for utterance in read_manifest(synthetic_corpus) if utterance.split == "train"]
     best: dict[str, tuple[float, Path]] = {}
@@ -127,17 +127,17 @@ def playwright() -> Iterator[Playwright]:
 
 
 def room(samples: "np.typing.NDArray[Any]", rate: int, path: Path) -> Path:
-    """Writes what a microphone hears of samples [T]: quiet, the letter, quiet; returns the recording."""
+    """Writes a recording of samples [T] in a quiet room: silence, the letter, silence; returns its path."""
     quiet = np.zeros(rate)
-    heard = np.concatenate([quiet, samples / np.abs(samples).max() * 0.5, quiet, quiet])
-    heard += np.random.default_rng(0).normal(0, 5e-4, len(heard))
-    soundfile.write(path, heard, rate, subtype="PCM_16")
+    samples = np.concatenate([quiet, samples / np.abs(samples).max() * 0.5, quiet, quiet])
+    samples += np.random.default_rng(0).normal(0, 5e-4, len(samples))
+    soundfile.write(path, samples, rate, subtype="PCM_16")
     return path
 
 
 @contextmanager
 def microphone(playwright: Playwright, recording: Path) -> Iterator[Browser]:
-    """A browser whose microphone hears a recording, once for each page."""
+    """A browser whose microphone plays a recording, once for each page."""
     browser = playwright.chromium.launch(
         executable_path=CHROMIUM,
         args=[
@@ -153,7 +153,7 @@ def microphone(playwright: Playwright, recording: Path) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def said(server: Server, letters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A letter in a quiet room that the model recognises there, and the recording."""
+    """A letter that the model recognises in a quiet room, and the recording."""
     path = tmp_path_factory.mktemp("room") / "microphone.wav"
     for letter in reversed(letters):
         samples, rate = soundfile.read(letters[letter])
@@ -161,7 +161,7 @@ def said(server: Server, letters: dict[str, Path], tmp_path_factory: pytest.Temp
         found = post(f"{server.url}api/recognize", path.read_bytes())[1]
         if found["letter"] == letter and found["probability"] > 0.99:
             return letter, path
-    raise AssertionError("not one letter is recognised in a quiet room")
+    raise AssertionError("no letter is recognised in a quiet room")
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def browser(playwright: Playwright, said: tuple[str, Path]) -> Iterator[Browser]
 
 
 def opened(browser: Browser, url: str, **options: Any) -> tuple[Page, list[str], list[str]]:
-    """Returns the page, its console's messages so far and to come, and the addresses that it asks for."""
+    """Returns the page, the list of its console messages, and the list of addresses that it requests."""
     page = browser.new_page(**options)
     problems: list[str] = []
     requests: list[str] = []
@@ -184,14 +184,14 @@ def opened(browser: Browser, url: str, **options: Any) -> tuple[Page, list[str],
 
 
 def say(page: Page) -> None:
-    """Presses Record by keyboard, and waits for the answer."""
+    """Presses Record with the keyboard, and waits for the answer."""
     page.focus("#record")
     page.keyboard.press("Enter")
     page.wait_for_selector("#record[aria-pressed=true]")
     page.wait_for_selector("#answer:not([hidden])", timeout=20_000)
 
 
-def test_a_letter_that_is_said_is_shown(server: Server, browser: Browser, said: tuple[str, Path]) -> None:
+def test_a_spoken_letter_is_shown(server: Server, browser: Browser, said: tuple[str, Path]) -> None:
     page, problems, requests = opened(browser, server.url)
     say(page)
     assert page.inner_text("#letter") == page.inner_text("#word") == said[0]
@@ -202,7 +202,7 @@ def test_a_letter_that_is_said_is_shown(server: Server, browser: Browser, said: 
     assert shares == sorted(shares, reverse=True)
     assert widths[0] == pytest.approx(shares[0] / 100 * page.locator("#ranked li").first.bounding_box()["width"], abs=4)  # type: ignore[index]
     start, end, length = map(float, re.findall(r"\d+\.\d+", page.inner_text("#place")))
-    assert 0.6 < start < end < length  # it was said after a second, of which the first moments may be lost
+    assert 0.6 < start < end < length  # after a second of silence, whose start may be lost
     assert page.locator("#waveform .sound").count() == 240
     assert page.locator("#waveform .inside").count() == 1
     assert problems == []
@@ -211,18 +211,18 @@ def test_a_letter_that_is_said_is_shown(server: Server, browser: Browser, said: 
 
 
 @pytest.mark.corpus
-def test_a_real_persons_letter_is_shown(playwright: Playwright, real_recordings: Path, tmp_path: Path) -> None:
+def test_a_real_speakers_letter_is_shown(playwright: Playwright, real_recordings: Path, tmp_path: Path) -> None:
     folder = real_recordings / "prompts"
     rows = [line.split("\t") for line in (folder / "index.tsv").read_text().splitlines()]
-    place = {name: rows[0].index(name) for name in ("path", "letter", "start", "end")}
+    column = {name: rows[0].index(name) for name in ("path", "letter", "start", "end")}
     (tmp_path / "server").mkdir()
     with serving(tmp_path / "server", "--checkpoint", WEIGHTS) as server:
         for row in rows[1:]:
-            path, letter = folder / row[place["path"]], row[place["letter"]].upper()
+            path, letter = folder / row[column["path"]], row[column["letter"]].upper()
             if path.suffix != ".wav":
                 continue
             rate = soundfile.info(path).samplerate
-            first, last = (round(float(row[place[name]]) * rate) for name in ("start", "end"))
+            first, last = (round(float(row[column[name]]) * rate) for name in ("start", "end"))
             samples = soundfile.read(path, always_2d=True)[0][max(0, first - rate // 20) : last + rate // 20, 0]
             recording = room(samples, rate, tmp_path / "microphone.wav")
             found = post(f"{server.url}api/recognize", recording.read_bytes())[1]
@@ -235,7 +235,7 @@ def test_a_real_persons_letter_is_shown(playwright: Playwright, real_recordings:
             assert problems == []
 
 
-def test_a_word_is_spelled_by_keyboard_alone(server: Server, browser: Browser, letters: dict[str, Path]) -> None:
+def test_a_word_can_be_spelled_by_keyboard_alone(server: Server, browser: Browser, letters: dict[str, Path]) -> None:
     page, problems, _ = opened(browser, server.url)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "record"
@@ -248,7 +248,7 @@ def test_a_word_is_spelled_by_keyboard_alone(server: Server, browser: Browser, l
         spelled += letter
         page.wait_for_function("expected => document.getElementById('word').textContent === expected", arg=spelled)
         assert page.inner_text("#letter") == letter
-        assert page.inner_text("#status") == f"Heard {letter}."
+        assert page.inner_text("#status") == f"Recognised {letter}."
     second = page.locator("#ranked button").nth(1)
     instead = second.locator(".name").inner_text()
     second.focus()
@@ -267,7 +267,7 @@ def test_a_word_is_spelled_by_keyboard_alone(server: Server, browser: Browser, l
     page.close()
 
 
-def test_what_is_no_letter_and_what_is_no_recording_are_told(
+def test_non_letters_and_non_recordings_are_reported(
     server: Server, browser: Browser, tmp_path: Path, spoken_checkpoint: Path
 ) -> None:
     page, _, _ = opened(browser, server.url)
@@ -288,7 +288,7 @@ def test_what_is_no_letter_and_what_is_no_recording_are_told(
         page.wait_for_selector("#answer:not([hidden])")
         assert page.inner_text("#letter") == "Not a letter"
         assert page.inner_text("#word") == ""
-        assert "That was not a letter" in page.inner_text("#status")
+        assert "No letter was recognised" in page.inner_text("#status")
         page.locator("#ranked button").first.click()
         assert page.inner_text("#word") == page.locator("#ranked .name").first.inner_text()
         assert problems == []
@@ -296,7 +296,7 @@ def test_what_is_no_letter_and_what_is_no_recording_are_told(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_a_telephone_by_day_and_night(
+def test_the_page_fits_a_phone_in_light_and_dark(
     scheme: str, server: Server, browser: Browser, letters: dict[str, Path]
 ) -> None:
     page, problems, _ = opened(browser, server.url, viewport={"width": 360, "height": 740}, color_scheme=scheme)
@@ -306,7 +306,7 @@ def test_the_page_fits_a_telephone_by_day_and_night(
         page.wait_for_function(f"() => document.getElementById('word').textContent.length === {len(before) + 1}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert problems == []
-    # Luminances by WCAG 2: text stands out from its ground at least 4.5 to 1.
+    # WCAG 2: the contrast of text is at least 4.5 to 1.
     contrast = page.evaluate(
         """() => {
           const light = (colour) => colour.match(/[0-9.]+/g).slice(0, 3).map(Number)
@@ -325,7 +325,7 @@ def test_the_page_fits_a_telephone_by_day_and_night(
     page.close()
 
 
-def test_the_interface_answers_as_predict_does(server: Server, letters: dict[str, Path], run_python: Run) -> None:
+def test_the_api_and_predict_agree(server: Server, letters: dict[str, Path], run_python: Run) -> None:
     paths = list(letters.values())
     command = ["-m", "speechmlp.predict", "--format", "jsonl", "--device", "cpu", "--checkpoint"]
     checkpoint = server.process.args[-1]  # type: ignore[index]
@@ -339,7 +339,7 @@ def test_the_interface_answers_as_predict_does(server: Server, letters: dict[str
 
 
 def bad_recordings(folder: Path) -> list[tuple[str, bytes, int, str]]:
-    """Returns name, body, status and what is told."""
+    """Returns name, body, status and part of the message."""
     wave = folder / "wave.wav"
     soundfile.write(wave, np.zeros(8000), 16_000, subtype="PCM_16")
     header = wave.read_bytes()
@@ -366,7 +366,7 @@ def bad_recordings(folder: Path) -> list[tuple[str, bytes, int, str]]:
     ]
 
 
-def test_bad_recordings_are_told_in_one_line(server: Server, letters: dict[str, Path], tmp_path: Path) -> None:
+def test_bad_recordings_end_in_one_line(server: Server, letters: dict[str, Path], tmp_path: Path) -> None:
     for name, body, expected, text in bad_recordings(tmp_path):
         status, found = post(f"{server.url}api/recognize?name={quote(name)}", body)
         assert (status, list(found)) == (expected, ["error"]), (name, found)
@@ -380,12 +380,12 @@ def test_bad_recordings_are_told_in_one_line(server: Server, letters: dict[str, 
 
 
 def rss(process: "subprocess.Popen[str]") -> int:
-    """Returns the largest memory that a process has had, in bytes."""
+    """Returns the peak memory of a process in bytes."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])  # type: ignore[index]
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory on Linux only")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 @pytest.mark.parametrize("header", [f"Content-Length: {1 << 30}", "Transfer-Encoding: chunked"])
 def test_a_gigabyte_is_refused_early(header: str, server: Server, letters: dict[str, Path]) -> None:
     before = rss(server.process)
@@ -402,12 +402,12 @@ def test_a_gigabyte_is_refused_early(header: str, server: Server, letters: dict[
             while sent < 1 << 30:
                 connection.sendall(block)
                 sent += len(block)
-        except OSError:  # the other side has closed
+        except OSError:  # closed by the server
             pass
         try:
             while data := connection.recv(1 << 16):
                 answer += data
-        except ConnectionError:  # what was sent after the answer makes the kernel reset the connection
+        except ConnectionError:  # data sent after the answer makes the kernel reset the connection
             pass
     assert sent < 128 << 20
     assert answer == b"" or answer.startswith(b"HTTP/1.1 413")
@@ -423,7 +423,7 @@ def test_fifty_uploads_at_once_are_answered(server: Server, letters: dict[str, P
     assert [(status, found["letter"]) for status, found in answers] == [(200, letter) for letter in chosen]
 
 
-def test_only_this_machine_and_this_page_are_answered(server: Server, letters: dict[str, Path]) -> None:
+def test_other_machines_and_other_sites_are_refused(server: Server, letters: dict[str, Path]) -> None:
     url, body = f"{server.url}api/recognize", letters["O"].read_bytes()
     assert urlsplit(server.url).hostname == "127.0.0.1"
     assert post(url, body, Origin="http://evil.example")[0] == 403
@@ -450,10 +450,12 @@ def test_only_this_machine_and_this_page_are_answered(server: Server, letters: d
     )
     if listening.returncode == 0:
         mine = [row.split()[1] for row in listening.stdout.splitlines() if f":{port:04X} " in row.partition(" 0A ")[0]]
-        assert [place for place in mine if not place.startswith("0100007F")] == []
+        assert [address for address in mine if not address.startswith("0100007F")] == []
 
 
-def test_other_addresses_are_warned_about(spoken_checkpoint: Path, letters: dict[str, Path], tmp_path: Path) -> None:
+def test_addresses_reachable_from_other_machines_are_warned_about(
+    spoken_checkpoint: Path, letters: dict[str, Path], tmp_path: Path
+) -> None:
     with serving(tmp_path, "--checkpoint", spoken_checkpoint, "--host", "0.0.0.0") as server:
         port = urlsplit(server.url).port
         request = urllib.request.Request(f"http://127.0.0.1:{port}/api", headers={"Host": "my-machine.example"})
@@ -462,10 +464,10 @@ def test_other_addresses_are_warned_about(spoken_checkpoint: Path, letters: dict
     assert server.errors.startswith("warning: 0.0.0.0 can be reached from other machines")
 
 
-def test_it_is_interrupted_at_any_moment(spoken_checkpoint: Path, tmp_path: Path) -> None:
+def test_it_can_be_interrupted_at_any_moment(spoken_checkpoint: Path, tmp_path: Path) -> None:
     def ended(_: int) -> tuple[str, int]:
         with serving(tmp_path, "--checkpoint", spoken_checkpoint) as server:
-            pass  # the signal meets the first steps of the server
+            pass  # the signal comes while the server starts
         return server.errors, server.process.returncode
 
     with ThreadPoolExecutor(2) as pool:

@@ -1,6 +1,6 @@
-"""The page and its interface: a recording is posted, what was heard comes back as JSON. Nothing is kept.
+"""The web page and its API: a recording is posted, the recognised letter comes back as JSON. No recording is stored.
 
-`POST /api/recognize?name=clip.flac&waveform=300` with the recording as body; both parameters may be left out.
+`POST /api/recognize?name=clip.flac&waveform=300` with the recording as body; both parameters are optional.
 """
 
 import math
@@ -35,13 +35,13 @@ from speechmlp.recognition.recognizer import Recognizer
 
 MAX_BYTES = 16 << 20
 MAX_IGNORED = 4 * MAX_BYTES
-"""Bytes of a body that are read though it is too large: many clients hear no answer before they have sent all of it."""
+"""Bytes that are read of a body that is too large: many clients read no answer before they have sent all of it."""
 MAX_SECONDS = 60.0
-"""Of a recording that holds one letter."""
+"""Longest recording."""
 MAX_SAMPLES = int(MAX_SECONDS * 192_000)
-"""In all channels together, so that a small file cannot become gigabytes."""
+"""Most samples of all channels, so that a small file cannot become gigabytes."""
 UPLOAD_SECONDS = 60.0
-"""Time that an upload may take."""
+"""Longest time of an upload."""
 MAX_BARS = 2000
 
 PAGE = {
@@ -60,15 +60,15 @@ HEADERS = {
 
 
 def _require_same_site(request: Request) -> None:
-    """Refuses what another site's page sends through somebody's browser.
+    """Refuses requests that pages of other sites send through a browser.
 
     Raises:
-        HTTPException: the request is such.
+        HTTPException: the request comes from another site.
     """
     origin = request.headers.get("origin")
     foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
     if foreign or request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-        raise HTTPException(403, "requests of other sites are refused")
+        raise HTTPException(403, "requests from other sites are refused")
 
 
 async def _receive(request: Request, path: Path) -> None:
@@ -100,17 +100,17 @@ async def _receive(request: Request, path: Path) -> None:
 
 
 def _require_short(path: Path) -> None:
-    """Looks at a recording's header before anything of it is decoded.
+    """Checks a recording's header before decoding.
 
     Raises:
-        UserError: it is too long.
+        UserError: the recording is too long.
     """
     if path.suffix in FFMPEG_SUFFIXES:
         try:
             from torchcodec.decoders import AudioDecoder
 
             found = AudioDecoder(path).metadata
-        except Exception:  # it is missing, or cannot read this: `load` tells which
+        except Exception:  # not installed, or it cannot read this: `load` reports which
             return
         seconds, rate, channels = found.duration_seconds or math.inf, found.sample_rate or 1, found.num_channels or 1
     else:
@@ -126,22 +126,22 @@ def _require_short(path: Path) -> None:
 
 
 def loudness(mono: Tensor, bars: int) -> list[float]:
-    """Returns the largest absolute sample in each of so many equal stretches of a waveform [T]."""
+    """Returns the largest absolute sample of each of `bars` equal parts of a waveform [T]."""
     peaks = torch.nn.functional.adaptive_max_pool1d(mono.abs()[None], bars)[0]
     return [round(peak, 3) for peak in peaks.tolist()]
 
 
 def recognize(recognizer: Recognizer, path: Path, name: str, bars: int) -> dict[str, Any]:
-    """Returns what is heard in a recording, as values for JSON.
+    """Returns the letter of a recording as values for JSON.
 
     Args:
         recognizer: the model.
         path: the recording.
-        name: under which people know it.
-        bars: of the waveform's picture; 0 for none.
+        name: its name in messages.
+        bars: of the plotted waveform; 0 for no waveform.
 
     Raises:
-        UserError: it cannot be used.
+        UserError: the recording is invalid.
     """
     try:
         _require_short(path)
@@ -154,14 +154,14 @@ def recognize(recognizer: Recognizer, path: Path, name: str, bars: int) -> dict[
 
 
 class _Recognize:
-    """The endpoint that recordings are posted to."""
+    """The endpoint for recordings."""
 
     def __init__(self, recognizer: Recognizer, folder: Path) -> None:
         self._recognizer, self._folder = recognizer, folder
-        self._turns = anyio.CapacityLimiter(max(1, os.cpu_count() or 1))  # others wait, and are answered in turn
+        self._turns = anyio.CapacityLimiter(max(1, os.cpu_count() or 1))  # other requests wait
 
     async def post(self, request: Request) -> Response:
-        """Returns what is heard in the recording that is a request's body."""
+        """Returns the letter of the recording in a request's body."""
         _require_same_site(request)
         name = Path(request.query_params.get("name", "")).name[:100] or "recording"
         wanted = request.query_params.get("waveform", "0")
@@ -181,13 +181,13 @@ class _Recognize:
         return JSONResponse(values, headers=HEADERS)
 
 
-async def _told(_request: Request, error: Exception) -> Response:
+async def _error(_request: Request, error: Exception) -> Response:
     """Returns an error as one line of JSON."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, HEADERS | dict(error.headers or {}))
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)
-    return JSONResponse({"error": "something went wrong here; the recording was not recognised"}, 500, HEADERS)
+    return JSONResponse({"error": "internal error; the recording was not recognised"}, 500, HEADERS)
 
 
 def make_app(recognizer: Recognizer, model: str, hosts: Sequence[str], folder: Path) -> Starlette:
@@ -195,9 +195,9 @@ def make_app(recognizer: Recognizer, model: str, hosts: Sequence[str], folder: P
 
     Args:
         recognizer: the model.
-        model: its name, which the page shows.
-        hosts: names under which it may be asked for, so that no other site's name can be made to lead here; * for any.
-        folder: where uploads are while they are recognised.
+        model: its name, shown by the page.
+        hosts: accepted host names, against DNS rebinding; * for any.
+        folder: of uploads during recognition.
     """
     about: Mapping[str, Any] = {
         "speechmlp": __version__,
@@ -212,15 +212,15 @@ def make_app(recognizer: Recognizer, model: str, hosts: Sequence[str], folder: P
         path = request.url.path
         return Response(contents[path], media_type=PAGE[path][1], headers=HEADERS)
 
-    async def tell(_request: Request) -> Response:
+    async def describe(_request: Request) -> Response:
         return JSONResponse(about, headers=HEADERS)
 
     return Starlette(
         routes=[
             *(Route(path, static) for path in PAGE),
-            Route("/api", tell),
+            Route("/api", describe),
             Route("/api/recognize", _Recognize(recognizer, folder).post, methods=["POST"]),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)],
-        exception_handlers={HTTPException: _told, ClientDisconnect: _told, Exception: _told},
+        exception_handlers={HTTPException: _error, ClientDisconnect: _error, Exception: _error},
     )

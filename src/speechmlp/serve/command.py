@@ -1,4 +1,4 @@
-"""Opens a page where a person says a letter: `python -m speechmlp.serve`."""
+"""Serves a web page that recognises letters: `python -m speechmlp.serve`."""
 
 import argparse
 import ipaddress
@@ -28,29 +28,29 @@ MAX_CONNECTIONS = 512
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m speechmlp.serve",
-        description="Open a page where you say a letter, or upload one. Recordings are not kept and go nowhere else.",
+        description="Serve a web page that recognises letters, spoken or uploaded. Recordings are not stored.",
         epilog="example: curl --data-binary @letter.wav http://127.0.0.1:8026/api/recognize",
     )
-    parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt; the model in the package by default")
-    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="to listen at (%(default)s)")
-    parser.add_argument("--port", type=int, metavar="N", default=8026, help="0 for any that is free (%(default)s)")
-    parser.add_argument("--no-browser", action="store_true", help="print the page's address, open nothing")
+    parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt (default: the model in the package)")
+    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, metavar="N", default=8026, help="port; 0 for any free one (%(default)s)")
+    parser.add_argument("--no-browser", action="store_true", help="only print the page's address")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     return parser
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens.
+    """Returns a socket bound to an address.
 
     Raises:
-        UserError: the address or port cannot be had.
+        UserError: the address or port is not available.
     """
     if not 0 <= port <= 65_535:
         raise UserError(f"--port: expected 0 to 65535, found {port}")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind)
-        if os.name == "posix":  # elsewhere it would let two servers have one port
+        if os.name == "posix":  # on Windows it would let two servers share a port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except OSError as error:
@@ -65,17 +65,17 @@ def _is_loopback(address: str) -> bool:
 
 
 def _has_screen() -> bool:
-    # Without one, a browser of the terminal would take the terminal over.
+    # Without one, a text browser would take over the terminal.
     return os.name != "posix" or sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
 
 
 def _run(server: "uvicorn.Server", listening: socket.socket) -> None:
-    """Answers until Ctrl-C or SIGTERM, which it passes on once the requests under way are answered."""
-    # Signals come to the main thread: they end it as they end any other command, whatever the server is doing.
+    """Answers requests until Ctrl-C or SIGTERM, and finishes the running ones first."""
+    # Signals reach the main thread, so they end this command like any other, whatever the server is doing.
     with ThreadPoolExecutor(1) as pool:
         try:
             answering = pool.submit(server.run, [listening])
-            while wait([answering], timeout=1).not_done:  # Windows wakes nobody who waits without end
+            while wait([answering], timeout=1).not_done:  # on Windows, a signal does not end a wait without a timeout
                 pass
         finally:
             server.should_exit = True
@@ -83,7 +83,7 @@ def _run(server: "uvicorn.Server", listening: socket.socket) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    with _listen(arguments.host, arguments.port) as listening:  # what is in the way is told before the work
+    with _listen(arguments.host, arguments.port) as listening:  # fails before the work if the port is taken
         import_torchaudio()
         try:
             import starlette  # noqa: F401
@@ -97,16 +97,16 @@ def _serve(arguments: argparse.Namespace) -> int:
         from speechmlp.serve.app import make_app
 
         recognizer = load_recognizer(arguments.checkpoint, arguments.device)
-        torch.set_num_threads(1)  # recordings are recognised side by side instead
-        recognizer(torch.zeros(NUM_SAMPLES), SAMPLE_RATE)  # the first call takes longest
+        torch.set_num_threads(1)  # recordings are recognised in parallel instead
+        recognizer(torch.zeros(NUM_SAMPLES), SAMPLE_RATE)  # the first call is the slowest
         address, port = listening.getsockname()[:2]
         shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         url = f"http://{shown}:{port}/"
         local = _is_loopback(address)
         if not local:
             print(
-                f"warning: {address} can be reached from other machines; anybody there can use this page, unencrypted, "
-                "and browsers there give it no microphone",
+                f"warning: {address} can be reached from other machines; anybody there can use this page, without "
+                "encryption, and their browsers will not allow the microphone",
                 file=sys.stderr,
             )
         with tempfile.TemporaryDirectory(prefix="speechmlp-") as folder:
@@ -122,7 +122,7 @@ def _serve(arguments: argparse.Namespace) -> int:
                 limit_concurrency=MAX_CONNECTIONS,
                 timeout_graceful_shutdown=5,
             )
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder above goes away then too
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder above is removed too
             listening.listen(MAX_CONNECTIONS)
             print(f"Say a letter at {url} (Ctrl-C ends)", flush=True)
             if not arguments.no_browser and _has_screen():

@@ -1,4 +1,4 @@
-// Runs beside the page's own thread: hands blocks of samples from the microphone to it.
+// Runs in the audio thread: sends blocks of samples from the microphone to the page.
 class Capture extends AudioWorkletProcessor {
   process([channels]) {
     if (channels && channels.length) this.port.postMessage(channels[0].slice());

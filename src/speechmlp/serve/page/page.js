@@ -1,9 +1,9 @@
-// The page: records or takes a file, posts it to the program that serves it, shows what was heard.
+// The page: records a letter or takes a file, posts it to the server and shows the answer.
 const BARS = 240; // of the waveform
 const LONGEST = 6; // seconds of a recording from the microphone
-const PAUSE = 0.6; // seconds of quiet that end it
+const PAUSE = 0.6; // seconds of silence that end it
 const QUIETEST = 0.01; // level that is never speech
-const ABOVE = 4; // speech is so many times louder than the quietest moment
+const ABOVE = 4; // level of speech relative to the quietest moment
 
 const at = (id) => document.getElementById(id);
 const page = Object.fromEntries(
@@ -49,7 +49,7 @@ function showWaveform({ waveform, seconds, start, end }) {
     page.waveform.append(drawing("rect", { class: "sound", x: x + 0.15, y: 50 - height / 2, width: 0.7, height }));
   });
   const length = `${seconds.toFixed(2)} s`;
-  page.place.textContent = start === null ? length : `The letter, from ${start.toFixed(2)} to ${end.toFixed(2)} s of ${length}`;
+  page.place.textContent = start === null ? length : `Letter from ${start.toFixed(2)} to ${end.toFixed(2)} s of ${length}`;
   page.waveform.setAttribute("aria-label", `Waveform. ${page.place.textContent}`);
 }
 
@@ -59,13 +59,13 @@ function showAnswer(found) {
   page.letter.classList.toggle("declined", found.letter === null);
   page.ranked.replaceChildren(
     ...found.ranked.map(([letter, probability]) => {
-      const share = `${(100 * probability).toFixed(1)} %`;
+      const percent = `${(100 * probability).toFixed(1)} %`;
       const [item, button, bar, name, text] = ["li", "button", "span", "span", "span"].map((tag) => document.createElement(tag));
       button.type = "button";
       [bar.className, name.className, text.className] = ["bar", "name", "share"];
       bar.style.width = `${100 * probability}%`;
-      [name.textContent, text.textContent] = [letter, share];
-      button.setAttribute("aria-label", `${letter}, ${share}`);
+      [name.textContent, text.textContent] = [letter, percent];
+      button.setAttribute("aria-label", `${letter}, ${percent}`);
       button.append(bar, name, text);
       button.addEventListener("click", () => take(letter));
       item.append(button);
@@ -75,7 +75,7 @@ function showAnswer(found) {
   showWaveform(found);
   appended = false;
   if (found.letter !== null) take(found.letter);
-  say(found.letter === null ? "That was not a letter, or not clearly one. Say it again, or press the one that you meant." : `Heard ${found.letter}.`);
+  say(found.letter === null ? "No letter was recognised with confidence. Say it again, or press the letter you meant." : `Recognised ${found.letter}.`);
 }
 
 async function send(sound, name) {
@@ -83,7 +83,7 @@ async function send(sound, name) {
     say(`${name} is too large: expected at most ${Math.round(about.max_bytes / 2 ** 20)} MB. One spoken letter is enough.`);
     return;
   }
-  say("Listening …");
+  say("Recognising …");
   try {
     const query = new URLSearchParams({ name, waveform: BARS });
     const response = await fetch(`api/recognize?${query}`, { method: "POST", body: sound });
@@ -91,14 +91,14 @@ async function send(sound, name) {
     if (response.ok) showAnswer(found);
     else say(found.error);
   } catch {
-    say("The program that shows this page does not answer. Is it still running?");
+    say("The server does not answer. Is it still running?");
   }
 }
 
 function wav(blocks, rate) {
   const count = blocks.reduce((sum, block) => sum + block.length, 0);
   const view = new DataView(new ArrayBuffer(44 + 2 * count));
-  const text = (place, letters) => [...letters].forEach((letter, i) => view.setUint8(place + i, letter.charCodeAt(0)));
+  const text = (offset, letters) => [...letters].forEach((letter, i) => view.setUint8(offset + i, letter.charCodeAt(0)));
   text(0, "RIFF");
   view.setUint32(4, 36 + 2 * count, true);
   text(8, "WAVEfmt ");
@@ -111,20 +111,20 @@ function wav(blocks, rate) {
   view.setUint16(34, 16, true);
   text(36, "data");
   view.setUint32(40, 2 * count, true);
-  let place = 44;
+  let offset = 44;
   for (const block of blocks) {
     for (const sample of block) {
-      view.setInt16(place, Math.max(-32768, Math.min(32767, Math.round(32768 * sample))), true);
-      place += 2;
+      view.setInt16(offset, Math.max(-32768, Math.min(32767, Math.round(32768 * sample))), true);
+      offset += 2;
     }
   }
   return new Blob([view], { type: "audio/wav" });
 }
 
 class Recording {
-  // Collects samples until the pause after what is said, the longest time, or stop().
+  // Collects samples until a pause after speech, the longest time, or stop().
   constructor(stream, context) {
-    Object.assign(this, { stream, context, blocks: [], level: 0, quietest: Infinity, heard: 0, pause: 0, seconds: 0 });
+    Object.assign(this, { stream, context, blocks: [], level: 0, quietest: Infinity, speech: 0, pause: 0, seconds: 0 });
     this.node = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
     this.node.port.onmessage = ({ data }) => this.add(data);
     context.createMediaStreamSource(stream).connect(this.node);
@@ -138,9 +138,9 @@ class Recording {
     this.level += (Math.sqrt(power) - this.level) * Math.min(1, seconds / 0.02);
     if (this.seconds > 0.1) this.quietest = Math.min(this.quietest, this.level);
     page.level.style.width = `${Math.min(100, 300 * this.level)}%`;
-    if (this.level > Math.max(QUIETEST, ABOVE * this.quietest)) [this.heard, this.pause] = [this.heard + seconds, 0];
+    if (this.level > Math.max(QUIETEST, ABOVE * this.quietest)) [this.speech, this.pause] = [this.speech + seconds, 0];
     else this.pause += seconds;
-    if ((this.heard > 0.05 && this.pause > PAUSE) || this.seconds > LONGEST) stop();
+    if ((this.speech > 0.05 && this.pause > PAUSE) || this.seconds > LONGEST) stop();
   }
 
   end() {
@@ -154,7 +154,7 @@ class Recording {
 
 async function start() {
   if (!navigator.mediaDevices || !window.AudioWorkletNode) {
-    say("This browser gives no microphone to this address; choose a file instead, or open the page on the machine that runs it.");
+    say("This browser does not allow the microphone at this address; choose a file, or open the page on the machine that serves it.");
     return;
   }
   page.record.disabled = true;
@@ -169,7 +169,7 @@ async function start() {
     page.record.setAttribute("aria-pressed", "true");
     say("Say one letter.");
   } catch (error) {
-    say(error.name === "NotAllowedError" ? "The microphone is not allowed here; allow it in the browser, or choose a file." : "No microphone can be used; choose a file instead.");
+    say(error.name === "NotAllowedError" ? "The microphone is blocked; allow it in the browser, or choose a file." : "No microphone is available; choose a file instead.");
   }
   page.record.disabled = false;
   page.record.focus();
@@ -207,7 +207,7 @@ page.copy.addEventListener("click", async () => {
     await navigator.clipboard.writeText(word);
     say(`Copied ${word}.`);
   } catch {
-    say("Copying is not allowed here.");
+    say("The browser does not allow copying.");
   }
 });
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
