@@ -1,4 +1,4 @@
-"""Exported files against PyTorch: on odd waveforms, on spoken letters, and where torch is not installed."""
+"""Exported files compared with PyTorch: on odd waveforms, on spoken letters, and without torch installed."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ def files(spoken_checkpoint: Path, forks: Forks, tmp_path_factory: pytest.TempPa
         result = forks.run([*COMMAND, "--checkpoint", spoken_checkpoint, "--format", kind], folder)
         assert (result.returncode, result.stderr) == (0, "")
         assert f"Wrote letters{FORMATS[kind].suffix}: " in result.stdout
-        assert "Against PyTorch on " in result.stdout
+        assert "Compared with PyTorch on " in result.stdout
     assert {path.name for path in folder.iterdir()} == {f"letters{form.suffix}" for form in FORMATS.values()}
     return {kind: folder / f"letters{form.suffix}" for kind, form in FORMATS.items()}
 
@@ -55,17 +55,17 @@ def spoken(manifest: Path, split: str | None = None) -> tuple[Tensor, Tensor]:
 
 
 def changed(waveforms: Tensor) -> Tensor:
-    """Returns spoken letters as they should not be: clipped, in noise, with an offset, cut by an edge of the second."""
+    """Returns spoken letters that are clipped, noisy, quiet, with an offset, or shifted over the edge."""
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(waveforms.shape, generator=generator)
     shift = torch.randint(4000, 12_000, (len(waveforms),), generator=generator)
-    rolled = torch.stack([wave.roll(int(places)) for wave, places in zip(waveforms, shift, strict=True)])
+    rolled = torch.stack([wave.roll(int(samples)) for wave, samples in zip(waveforms, shift, strict=True)])
     parts = [(20 * waveforms).clamp(-1, 1), waveforms + 0.05 * noise, 0.5 * waveforms + 0.3, rolled, 1e-3 * waveforms]
     return torch.cat([part[number :: len(parts)] for number, part in enumerate(parts)])
 
 
 def require_same(checkpoint: Checkpoint, files: dict[str, Path], waveforms: Tensor, labels: Tensor) -> None:
-    """Compares the float file strictly, and int8 by the letters that it recognises."""
+    """Compares probabilities of the float file, and the accuracy of the int8 file."""
     parity = compare(checkpoint, FORMATS["onnx"].read(files["onnx"]), waveforms)
     assert parity.compared + parity.undecided == len(waveforms)
     assert parity.undecided <= 0.01 * len(waveforms)
@@ -79,7 +79,7 @@ def require_same(checkpoint: Checkpoint, files: dict[str, Path], waveforms: Tens
     assert abs(accuracy["int8"] - accuracy["onnx"]) < 0.005 + 1 / len(labels)
 
 
-def test_spoken_letters_and_odd_waveforms_get_the_same_answers(
+def test_predictions_equal_those_of_pytorch(
     spoken_checkpoint: Path, files: dict[str, Path], synthetic_corpus: Path
 ) -> None:
     clean, labels = spoken(synthetic_corpus)
@@ -89,16 +89,16 @@ def test_spoken_letters_and_odd_waveforms_get_the_same_answers(
 
 
 @pytest.mark.corpus
-def test_real_recordings_get_the_same_answers(
+def test_predictions_on_real_recordings_equal_those_of_pytorch(
     spoken_checkpoint: Path, files: dict[str, Path], real_recordings: Path, tmp_path: Path
 ) -> None:
     rows = [line.split("\t") for line in (real_recordings / "prompts" / "index.tsv").read_text().splitlines()]
-    place = {name: rows[0].index(name) for name in ("path", "letter", "speaker", "start", "end")}
+    column = {name: rows[0].index(name) for name in ("path", "letter", "speaker", "start", "end")}
     lines = [
-        "\t".join([str(real_recordings / "prompts" / row[place["path"]]), *(row[place[n]] for n in list(place)[1:])])
+        "\t".join([str(real_recordings / "prompts" / row[column["path"]]), *(row[column[n]] for n in list(column)[1:])])
         for row in rows[1:]
     ]
-    (tmp_path / "manifest.tsv").write_text("\n".join(["\t".join(place), *lines]) + "\n")
+    (tmp_path / "manifest.tsv").write_text("\n".join(["\t".join(column), *lines]) + "\n")
     clean, _ = spoken(tmp_path / "manifest.tsv")
     waveforms = torch.cat([clean, changed(clean), odd_waveforms()])[:1500]
     assert len(waveforms) > 1000
@@ -106,9 +106,7 @@ def test_real_recordings_get_the_same_answers(
     assert (parity.other_letters, parity.difference) <= (0, 1e-4)
 
 
-def test_it_runs_where_torch_cannot_be_imported(
-    spoken_checkpoint: Path, files: dict[str, Path], tmp_path: Path
-) -> None:
+def test_files_run_without_torch(spoken_checkpoint: Path, files: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('not here')\n")
     waveforms = odd_waveforms()
     np.save(tmp_path / "waveforms.npy", waveforms.numpy())
@@ -137,7 +135,7 @@ def test_it_runs_where_torch_cannot_be_imported(
     assert json.loads(metadata["front_end"])["kind"] == "aligned"
 
 
-def test_files_say_what_they_are_and_nothing_of_this_machine(files: dict[str, Path]) -> None:
+def test_files_have_the_right_shapes_and_no_local_paths(files: dict[str, Path]) -> None:
     for kind in ("onnx", "int8"):
         model = onnx.load(files[kind])
         onnx.checker.check_model(model, full_check=True)
@@ -152,7 +150,7 @@ def test_files_say_what_they_are_and_nothing_of_this_machine(files: dict[str, Pa
     assert files["int8"].stat().st_size < 0.9 * files["onnx"].stat().st_size
 
 
-def test_what_is_no_number_stays_none_and_alone(files: dict[str, Path]) -> None:
+def test_nan_stays_within_its_waveform(files: dict[str, Path]) -> None:
     waveforms = odd_waveforms()[-3:].clone()
     expected = FORMATS["onnx"].read(files["onnx"])(waveforms)
     waveforms[1, 8000] = float("nan")
@@ -170,7 +168,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("front_end", "model"), KINDS, ids=[pair[0].split()[1].strip(",}") for pair in KINDS])
-def test_every_kind_of_model(front_end: str, model: str, tmp_path: Path) -> None:
+def test_every_kind_of_front_end_can_be_exported(front_end: str, model: str, tmp_path: Path) -> None:
     config = load_config(None, [f"front_end={front_end}", f"model={model}"])
     torch.manual_seed(0)
     classifier = SpeechClassifier(config).eval()
@@ -180,7 +178,7 @@ def test_every_kind_of_model(front_end: str, model: str, tmp_path: Path) -> None
     waveforms = odd_waveforms()
     with torch.no_grad():
         output = [part for part in classifier.network.modules() if isinstance(part, torch.nn.Linear)][-1]
-        output.weight *= 3 / classifier(waveforms).std()  # answers as certain as those of a trained model
+        output.weight *= 3 / classifier(waveforms).std()  # probabilities as high as those of a trained model
     checkpoint = Checkpoint(config, classifier, None, [], temperature=1.5)
     parity = export(checkpoint, "any", "onnx", tmp_path / "any.onnx")
     assert parity.compared > 60
@@ -196,7 +194,7 @@ def test_every_kind_of_model(front_end: str, model: str, tmp_path: Path) -> None
         "n_fft: 400, win_length: 3, hop_length: 100",
     ],
 )
-def test_the_folded_spectrum_has_the_numbers_of_the_transform(sizes: str) -> None:
+def test_the_folded_spectrum_equals_the_fourier_transform(sizes: str) -> None:
     config = load_config(None, [f"front_end={{kind: log_mel, n_mels: 20, {sizes}}}"])
     front_end = SpeechClassifier(config).front_end
     assert isinstance(front_end, LogMel)
@@ -205,7 +203,7 @@ def test_the_folded_spectrum_has_the_numbers_of_the_transform(sizes: str) -> Non
         assert torch.allclose(FoldedSpectrum(spectrum)(waveforms), spectrum(waveforms), rtol=1e-4, atol=1e-6)
 
 
-def test_a_file_that_is_another_model_is_not_kept(
+def test_a_file_with_other_predictions_is_not_kept(
     spoken_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = load_checkpoint(spoken_checkpoint)
@@ -215,7 +213,7 @@ def test_a_file_that_is_another_model_is_not_kept(
 
     monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], write=write))
     (tmp_path / "model.onnx").write_text("an earlier one")
-    with pytest.raises(UserError, match=r"model\.onnx: not written, because it is not the model that PyTorch runs"):
+    with pytest.raises(UserError, match=r"model\.onnx: not written, because its predictions differ from PyTorch"):
         export(checkpoint, "model", "onnx", tmp_path / "model.onnx")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
 
@@ -239,7 +237,7 @@ def test_mistakes_end_in_one_line(spoken_checkpoint: Path, run_python: Run, tmp_
     assert {path.name for path in tmp_path.iterdir()} == {"file", "onnxscript.py"}
 
 
-def test_the_file_needs_no_more_than_a_common_runtime(files: dict[str, Path]) -> None:
+def test_files_use_common_operators_only(files: dict[str, Path]) -> None:
     for kind in ("onnx", "int8"):
         model = onnx.load(files[kind])
         assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]

@@ -1,1 +1,1 @@
-"""Models in files for other programs: `python -m speechmlp.export`."""
+"""Export of models to ONNX: `python -m speechmlp.export`."""

@@ -1,4 +1,4 @@
-"""Writes a model for other programs: `python -m speechmlp.export [--checkpoint F] [--format onnx|int8]`."""
+"""Exports a model: `python -m speechmlp.export [--checkpoint F] [--format onnx|int8]`."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ KINDS = ("onnx", "int8")
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m speechmlp.export",
-        description="Write a model with its front end for other programs: 16000 samples in, 26 probabilities out. The "
-        "file is compared with PyTorch on odd waveforms before it is kept.",
+        description="Export a model with its front end: 16000 samples in, 26 probabilities out. The file is compared "
+        "with PyTorch on odd waveforms before it is kept.",
         epilog="example: python -m speechmlp.export --checkpoint runs/NAME/best.pt --format int8",
     )
-    parser.add_argument("--checkpoint", metavar="FILE", help="the model; the one in the package by default")
+    parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt (default: the model in the package)")
     parser.add_argument(
         "--format",
         choices=KINDS,
         default="onnx",
-        help="onnx for ONNX Runtime, int8 for ONNX Runtime in half the space (%(default)s)",
+        help="onnx: float32; int8: quantised, half the size (%(default)s)",
     )
-    parser.add_argument("--output", metavar="FILE", help="where to; named after the model, here, by default")
+    parser.add_argument("--output", metavar="FILE", help="the file (default: named after the model)")
     return parser
 
 
@@ -41,11 +41,11 @@ def _export(arguments: argparse.Namespace) -> int:
     parity = export(checkpoint, name, arguments.format, output)
     print(f"Model: {source}, {checkpoint.model.num_parameters():,} parameters")
     print(
-        f"Against PyTorch on {parity.compared} odd waveforms: {parity.compared - parity.other_letters} letters the "
-        f"same, probabilities within {parity.difference:.1g}"
+        f"Compared with PyTorch on {parity.compared} odd waveforms: {parity.compared - parity.other_letters} equal "
+        f"letters, probabilities within {parity.difference:.1g}"
     )
     if parity.undecided:
-        print(f"Not compared: {parity.undecided} more, on which PyTorch's own answer depends on how it rounds")
+        print(f"Not compared: {parity.undecided} more, for which PyTorch's own answer depends on rounding")
     print(f"Wrote {output}: {output.stat().st_size:,} bytes")
     return 0
 

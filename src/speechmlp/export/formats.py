@@ -1,4 +1,4 @@
-"""The classifier in files for other programs: ONNX and quantised ONNX."""
+"""Export of the classifier to ONNX, in float32 or quantised."""
 
 import logging
 import tempfile
@@ -26,16 +26,16 @@ from speechmlp.runs.checkpoint import Checkpoint
 
 INPUT, OUTPUT = "waveforms", "probabilities"
 OPSET = 20
-"""Of ONNX: the first with GELU."""
+"""ONNX operator set: the first with GELU."""
 LARGEST_CONSTANT = 1 << 15
-"""Numbers; larger results of constants are computed when the file is opened instead of stored in it."""
+"""Elements of a folded constant; larger ones are computed when the file is loaded instead of stored in it."""
 
 
 def require_onnx() -> None:
-    """Makes sure that what ONNX files take is installed.
+    """Checks that the packages for ONNX are installed.
 
     Raises:
-        UserError: with what to install.
+        UserError: one is missing.
     """
     try:
         import onnx  # noqa: F401
@@ -47,7 +47,7 @@ def require_onnx() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # The exporter warns of packages that it could use, the quantiser of steps that change nothing here.
+    # The exporter warns of optional packages, the quantiser of preprocessing that changes nothing here.
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -84,10 +84,10 @@ def write_onnx(path: Path, checkpoint: Checkpoint, name: str) -> None:
             verbose=False,
         )
         assert program is not None
-        # The whole optimizer would take the floor of the mel energies, 1e-9, for zero and drop it.
+        # The full optimizer would treat the floor of the mel energies, 1e-9, as zero and drop it.
         onnxscript.optimizer.fold_constants(program.model, output_size_limit=LARGEST_CONSTANT)
         onnxscript.optimizer.remove_unused_nodes(program.model)
-        ClearMetadataAndDocStringPass()(program.model)  # stack traces, which name files of this machine
+        ClearMetadataAndDocStringPass()(program.model)  # stack traces with paths of this machine
     program.model.producer_name, program.model.producer_version = "speechmlp", __version__
     program.model.metadata_props.update(describe(checkpoint, name))
     program.save(path)
@@ -96,8 +96,7 @@ def write_onnx(path: Path, checkpoint: Checkpoint, name: str) -> None:
 def write_int8(path: Path, checkpoint: Checkpoint, name: str) -> None:
     """Writes an ONNX file whose dense layers are int8; the front end stays float32.
 
-    Weights are rounded per output, activations by their range at each call, so that no recordings are needed to
-    calibrate.
+    Weights are quantised per output, activations dynamically by their range, so that no calibration data are needed.
 
     Args:
         path: the file.
@@ -124,11 +123,11 @@ def write_int8(path: Path, checkpoint: Checkpoint, name: str) -> None:
 
 
 def read_onnx(path: Path, threads: int = 0) -> Predictor:
-    """Returns the model of an ONNX file, run by ONNX Runtime on the CPU.
+    """Returns the model of an ONNX file, run with ONNX Runtime on the CPU.
 
     Args:
         path: the file.
-        threads: that it may use; 0 for one a core.
+        threads: number of threads; 0 for one per core.
     """
     import onnxruntime
 
@@ -140,14 +139,14 @@ def read_onnx(path: Path, threads: int = 0) -> Predictor:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        suffix: of its name.
-        write: writes it, given a path, a checkpoint and the model's name.
-        read: returns its model, given its path.
-        difference: of a probability from PyTorch, largest that is right.
-        other_letters: share of odd waveforms that may get another letter.
+        suffix: of the file name.
+        write: writes a file, given its path, a checkpoint and the model's name.
+        read: returns the model of a file, given its path.
+        difference: largest accepted difference of a probability from PyTorch.
+        other_letters: largest accepted fraction of odd waveforms with another letter.
     """
 
     suffix: str
@@ -159,38 +158,38 @@ class Format:
 
 FORMATS = {
     "onnx": Format(".onnx", write_onnx, read_onnx, 1e-4, 0.0),
-    # Rounded weights: most letters of odd waveforms are guesses between equals, and some fall otherwise.
+    # Many odd waveforms have several almost equally probable letters, so quantisation changes some.
     "int8": Format(".int8.onnx", write_int8, read_onnx, 1.0, 0.2),
 }
 
 
 def export(checkpoint: Checkpoint, name: str, kind: str, output: Path) -> Parity:
-    """Writes a model for other programs, and keeps the file if it is the same model.
+    """Exports a model, and keeps the file only if its predictions equal those of PyTorch.
 
     Args:
         checkpoint: the model.
         name: of the model, for the metadata.
-        kind: of the file, one of `FORMATS`.
+        kind: the format, one of `FORMATS`.
         output: the file.
 
     Returns:
-        How much the file differs from PyTorch on `odd_waveforms`.
+        The difference between the file and PyTorch on `odd_waveforms`.
 
     Raises:
-        UserError: it differs, it cannot be written, or a package is missing.
+        UserError: the predictions differ, the file cannot be written, or a package is missing.
     """
     require_onnx()
     form = FORMATS[kind]
     try:
         with replacing(output) as partial:
-            partial.touch()  # where nothing can be written is told before the work
+            partial.touch()  # fails before the work if it cannot be written
             form.write(partial, checkpoint, name)
             parity = compare(checkpoint, form.read(partial), odd_waveforms())
             if parity.difference > form.difference or parity.other_letters > form.other_letters * parity.compared:
                 raise UserError(
-                    f"{output}: not written, because it is not the model that PyTorch runs: of {parity.compared} odd "
-                    f"waveforms {parity.other_letters} get other letters, and probabilities differ by up to "
-                    f"{parity.difference:.2g}; take another --format"
+                    f"{output}: not written, because its predictions differ from PyTorch: other letters for "
+                    f"{parity.other_letters} of {parity.compared} odd waveforms, probabilities differ by up to "
+                    f"{parity.difference:.2g}; choose another --format"
                 )
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror or error}") from error

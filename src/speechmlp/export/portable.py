@@ -1,8 +1,8 @@
-"""The classifier for other programs, and what tells whether an exported file holds the same one.
+"""The classifier in a form that can be exported, and the comparison of exported files with it.
 
-The front end is inside: waveforms go in, probabilities come out. `export_formats` writes the files.
+It includes the front end: waveforms in, probabilities out. `formats` writes the files.
 
-Dimension key: `N` waveforms, `T` samples (16000), `F` frames, `C` mel bands, `K` frequencies that the bands hear.
+Dimension key: `N` waveforms, `T` samples (16000), `F` frames, `C` mel bands, `K` frequencies inside the bands.
 """
 
 import copy
@@ -21,19 +21,17 @@ from speechmlp.models.spectrum import MelSpectrum
 from speechmlp.runs.checkpoint import Checkpoint
 
 UNDECIDED = 2e-5
-"""Difference of a probability between float64 and float32 from which on rounding decides."""
+"""Difference of a probability between float64 and float32 above which the answer depends on rounding."""
 
 Predictor = Callable[[Tensor], Tensor]
 """From waveforms float32 [N, T] to probabilities float32 [N, 26]."""
 
 
 class PortableClassifier(nn.Module):
-    """What is exported: waveforms float32 [N, T] at 16 kHz -> probabilities [N, 26].
-
-    Holds a copy of the model.
+    """The exported module: waveforms float32 [N, T] at 16 kHz -> probabilities [N, 26]; has a copy of the model.
 
     Args:
-        checkpoint: with the temperature that logits are divided by.
+        checkpoint: the model and its temperature.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -49,10 +47,9 @@ class PortableClassifier(nn.Module):
 class FoldedSpectrum(nn.Module):
     """`MelSpectrum` as two matrix products: [N, T] -> [N, F, C].
 
-    The window is the same on both sides of its middle, so the cosine part of the Fourier transform needs the sum of a
-    frame and its mirror image, the sine part their difference: half the products, of those frequencies alone that a
-    band hears. ONNX has a Fourier transform too, but runtimes for telephones and browsers lack it, and ONNX Runtime's
-    takes longer than this.
+    The window is symmetric, so the cosine part of the Fourier transform needs only the sum of a frame and its mirror
+    image, the sine part their difference: half the products, for the frequencies inside the bands alone. ONNX has a
+    Fourier transform too, but runtimes for phones and browsers lack it, and that of ONNX Runtime is slower than this.
     """
 
     frequency: Tensor
@@ -79,11 +76,11 @@ class FoldedSpectrum(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Returns the mel energies [N, F, C] of waveforms [N, T]."""
-        # From whole numbers and a table, so that the file stays small; a runtime computes it once. The middle is at a
-        # sample or between two, so places count in halves of one.
-        place = 2 * torch.arange(len(self.window), device=waveforms.device) + 1 - self.taps % 2
-        cosines, sines = self.circle[:, place[:, None] * self.frequency % (2 * self.n_fft)] * self.window  # [H, K]
-        # Frames from pieces of a hop each: a slice copies, an index would look every sample up.
+        # From integers and a table, so that the file stays small; a runtime computes it once. The middle of the window
+        # is at a sample or between two, so offsets count half samples.
+        offset = 2 * torch.arange(len(self.window), device=waveforms.device) + 1 - self.taps % 2
+        cosines, sines = self.circle[:, offset[:, None] * self.frequency % (2 * self.n_fft)] * self.window  # [H, K]
+        # Frames are built from pieces of one hop, because slices are faster than indexing every sample.
         pieces = -(-self.taps // self.hop_length)
         length = (self.num_frames + pieces - 1) * self.hop_length
         sides = (self.before, length - NUM_SAMPLES - self.before)
@@ -97,7 +94,7 @@ class FoldedSpectrum(nn.Module):
 
 
 def describe(checkpoint: Checkpoint, name: str) -> dict[str, str]:
-    """Returns what a program must know to use an exported model.
+    """Returns the metadata of an exported model.
 
     Args:
         checkpoint: the model.
@@ -118,13 +115,13 @@ def describe(checkpoint: Checkpoint, name: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Parity:
-    """How much an exported model differs from its checkpoint in PyTorch.
+    """The difference between an exported model and its checkpoint in PyTorch.
 
     Attributes:
-        compared: waveforms that were looked at.
-        undecided: waveforms beside those, on which PyTorch's own answer depends on how it rounds.
-        difference: the largest of a probability; infinite where one is no number, or none could be compared.
-        other_letters: waveforms whose most probable letter is another.
+        compared: number of compared waveforms.
+        undecided: number of further waveforms, for which PyTorch's own answer depends on rounding.
+        difference: largest difference of a probability; infinite if one is NaN, or if nothing was compared.
+        other_letters: number of waveforms with another most probable letter.
     """
 
     compared: int
@@ -135,7 +132,7 @@ class Parity:
 
 @torch.inference_mode()
 def compare(checkpoint: Checkpoint, predictor: Predictor, waveforms: Tensor) -> Parity:
-    """Returns how much an exported model differs from its checkpoint on waveforms [N, T]."""
+    """Returns the difference between an exported model and its checkpoint on waveforms [N, T]."""
     logits = checkpoint.model(waveforms)
     expected = (logits / checkpoint.temperature).softmax(1)
     exact = PortableClassifier(checkpoint).double()(waveforms.double())
@@ -147,7 +144,7 @@ def compare(checkpoint: Checkpoint, predictor: Predictor, waveforms: Tensor) -> 
 
 
 def odd_waveforms() -> Tensor:
-    """Returns waveforms [N, T] that nobody should send and somebody will, and letter-like sounds in every place."""
+    """Returns waveforms [N, T] for the comparison: silence, noise, tones, impulses, letter-like sounds anywhere."""
     generator = torch.Generator().manual_seed(0)
     time = torch.arange(NUM_SAMPLES)
     noise = torch.randn(NUM_SAMPLES, generator=generator)
@@ -164,19 +161,19 @@ def odd_waveforms() -> Tensor:
         hum,
         hum.sign(),
         0.5 * torch.sin(2 * math.pi * 1000 / SAMPLE_RATE * time),
-        *((time == place).float() for place in (0, NUM_SAMPLES // 2, NUM_SAMPLES - 1)),
+        *((time == position).float() for position in (0, NUM_SAMPLES // 2, NUM_SAMPLES - 1)),
         (time % 5000 == 0).float(),
     ]
     lengths = (320, 1600, 4000, 8000, NUM_SAMPLES)
     for number, length in enumerate(lengths):
-        for place in (0, (NUM_SAMPLES - length) // 2, NUM_SAMPLES - length):  # at an edge, in the middle, at the other
+        for position in (0, (NUM_SAMPLES - length) // 2, NUM_SAMPLES - length):
             pitch = 90 * 1.15 ** len(odd) % 200 + 80
             harmonics = torch.arange(1, int(7000 / pitch))[:, None]
             formants = sum(
-                torch.exp(-(((harmonics * pitch - f) / 200) ** 2)) for f in (300 + 90 * number, 2000 - place / 20)
+                torch.exp(-(((harmonics * pitch - f) / 200) ** 2)) for f in (300 + 90 * number, 2000 - position / 20)
             )
             sound = (formants * torch.sin(2 * math.pi * pitch / SAMPLE_RATE * harmonics * time[:length])).sum(0)
             voice = 1e-3 * noise
-            voice[place : place + length] += 0.3 * sound / sound.abs().amax()
+            voice[position : position + length] += 0.3 * sound / sound.abs().amax()
             odd += [voice, (20 * voice).clamp(-1, 1), voice + 0.1 * noise, 1e-3 * voice]
     return torch.stack(odd)
