@@ -13,6 +13,7 @@ import os
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,11 @@ def _groups(scores: Scores) -> list[str]:
 def _rejection(evaluation: Evaluation) -> list[str]:
     found = evaluation.rejection
     if found is None or not found.reject_below:
-        return ["It declines nothing: no threshold has been fitted."]
+        return ["Nothing is rejected: no threshold has been fitted."]
     kinds = ", ".join(f"{kind.name} {percent(kind.declined)} of {kind.count}" for kind in found.kinds)
     return [
-        f"Under a probability of {found.reject_below:.3f} it says that there is no letter: of the test letters it so "
-        f"declines {percent(found.letters_declined)}, of recordings without a letter {percent(found.others_declined)} "
-        f"({kinds})."
+        f"Letters with a probability below {found.reject_below:.3f} are rejected: {percent(found.letters_declined)} of "
+        f"the test letters, {percent(found.others_declined)} of the non-letters ({kinds})."
     ]
 
 
@@ -125,6 +125,11 @@ def _overrides(config: Config) -> str:
     elsewhere = ("output.", "device", "corpus.cache")
     changed = {key: value for key, value in run.items() if recipe.get(key) != value and not key.startswith(elsewhere)}
     return "".join(f" {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in changed.items())
+
+
+def _wrapped(line: str) -> str:
+    indent = "  " * line.startswith("- ")
+    return textwrap.fill(line, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def render_card(
@@ -146,24 +151,25 @@ def render_card(
     clean = evaluations["clean"]
     config = checkpoint.config
     corpora = [config.corpus.manifest, *(mix.manifest for mix in config.corpus.mix)]
-    learnt = [NAMES.get(Path(manifest).parent.name, manifest) for manifest in corpora]
-    declined = "; to decline: AN4's other words and pauses, and generated noises" if config.corpus.negatives else ""
+    trained_on = [NAMES.get(Path(manifest).parent.name, manifest) for manifest in corpora]
+    negatives = "; non-letters: AN4's other words and pauses, and generated noises" if config.corpus.negatives else ""
+    more = "; its validation speakers were added to the training set in the end"
+    validation = more if config.corpus.learn == "train+valid" else ""
     letters, confusions = clean.scores.num_utterances, clean.scores.confusions(6)
     lines = [
         "# The models in the package",
         "",
-        "Written by `scripts/package_weights.py`, which evaluated the files beside it; no number here is typed.",
+        "Written by `scripts/package_weights.py` from an evaluation of these files.",
         "",
         "## letters.pt",
         "",
-        f"Which of 26 letters a recording of a second holds, as an English speaker says them: {config.model.kind} on "
+        f"Classifies recordings of one second as one of 26 letters, spoken in English: {config.model.kind} on "
         f"{config.front_end.kind} frames, {checkpoint.model.num_parameters():,} parameters, {size:,} bytes, "
         f"SHA-256 `{fingerprints()[WEIGHTS.name]}`.",
         "",
-        f"Learnt from: {'; '.join(learnt)}{declined} (data/README.md says what each is). Weights learnt "
-        "from speech are no copy of it, nor of the program that spoke: they are MIT like the rest. "
-        "AN4's test speakers were neither learnt nor used for a choice"
-        f"{'; its validation speakers were learnt in the end' if config.corpus.learn == 'train+valid' else ''}.",
+        f"Trained on: {'; '.join(trained_on)}{negatives} (described in data/README.md). The weights contain neither "
+        f"the speech nor the programs that generated it; their licence is MIT. AN4's test speakers were used neither "
+        f"for training nor for any choice{validation}.",
         "",
         f"    python -m speechmlp.train --config {RECIPE.relative_to(ROOT)}{_overrides(config)}",
         "    scripts/package_weights.py --checkpoint runs/NAME/best.pt --source AN4",
@@ -173,7 +179,7 @@ def render_card(
         "",
         *_table(clean.scores),
         "",
-        "| heard | accuracy, 95 % interval |",
+        "| condition | accuracy, 95 % interval |",
         "|---|---|",
     ]
     for condition, evaluation in evaluations.items():
@@ -186,20 +192,20 @@ def render_card(
     lines += ["", *_groups(clean.scores), "", "Limits:", ""]
     pairs = ", ".join(f"{spoken} for {heard} ({count})" for spoken, heard, count in confusions)
     lines += [
-        f"- The figures are of {letters} letters of {clean.scores.num_speakers} people, adults in one American city "
-        "about 1991, cut out of fluent spelling; the intervals say how far that goes.",
-        f"- What it takes most often for another, of those {letters}: {pairs}." if pairs else "- It made no mistake.",
-        "- English names of letters only; Z as zee or zed. Children, other accents and far microphones are little "
-        "represented in what it learnt.",
-        "- Of a recording longer than a second it hears the loudest second.",
+        f"- The results are of {letters} letters of {clean.scores.num_speakers} adults in one American city around "
+        "1991, cut from continuous spelling; the intervals show the uncertainty.",
+        f"- Most frequent confusions among those {letters}: {pairs}." if pairs else "- It made no errors.",
+        "- English names of letters only; Z as zee or zed. Children, other accents and far microphones are rare in the "
+        "training set.",
+        "- The input is one second: the loudest one of a longer recording.",
     ]
     lines += [
         "",
         "## segments.pt",
         "",
-        "Where whole letters are in running speech, for `predict --spell`: dense layers, "
+        "Finds whole letters in continuous spelling, for `predict --spell`: dense layers, "
         f"{SEGMENTS.stat().st_size:,} bytes, SHA-256 `{fingerprints()[SEGMENTS.name]}`. "
-        "Learnt from AN4's training speakers.",
+        "Trained on AN4's training speakers.",
         "",
         "    scripts/train_segments.py --source AN4",
         "    scripts/evaluate_spelling.py --source AN4",
@@ -212,7 +218,7 @@ def render_card(
             f"Of {spelling['letters']} letters in {spelling['count']} spelled words of {spelling['speakers']} "
             f"{spelling['split']} speakers: letter error rate {_interval(rate)}; more in docs/spelling.md.",
         ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(line if line.startswith(("|", " ")) else _wrapped(line) for line in lines) + "\n"
 
 
 def _package(arguments: argparse.Namespace) -> int:
