@@ -1,5 +1,6 @@
-"""Shared fixtures: generated recordings, a synthetic corpus spoken once a session, real ones where they are at hand."""
+"""Shared fixtures: generated recordings, and a synthetic corpus and a trained model that all workers share."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, sync_playwright
 
@@ -27,21 +29,21 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 def pytest_configure() -> None:
-    # Where a shell starts the tests in the background, it is ignored, which the processes started here would inherit.
+    # A shell that starts the tests in the background ignores SIGINT, and the processes started here would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if "corpus" in item.keywords and not REAL_RECORDINGS.is_dir():
-            item.add_marker(pytest.mark.skip(reason="no real recordings beside the checkout"))
+            item.add_marker(pytest.mark.skip(reason="no real recordings next to the checkout"))
         if "cuda" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 @pytest.fixture(scope="session")
 def real_recordings() -> Path:
-    """The folder of real corpora; tests that use it carry the marker `corpus`."""
+    """The folder of real corpora, for tests with the marker `corpus`."""
     return REAL_RECORDINGS
 
 
@@ -63,7 +65,7 @@ def tone(hertz: float, seconds: float, rate: int = 16_000, level: float = 0.5) -
 
 @pytest.fixture
 def tone_corpus(tmp_path: Path) -> Path:
-    """A manifest of one tone a letter, 26 pitches by 6 speakers of different loudness and rate; returns its path."""
+    """The manifest of a corpus of tones: 26 pitches by 6 speakers of different loudness and rate."""
     folder = tmp_path / "tones"
     utterances = []
     splits = ("train", "train", "train", "train", "valid", "test")
@@ -79,17 +81,33 @@ def tone_corpus(tmp_path: Path) -> Path:
     return folder / "manifest.tsv"
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Returns a folder that the first worker of a session makes and the others wait for."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with FileLock(root / f"{name}.lock"):
+        if not (root / name).exists():
+            shutil.rmtree(root / f"{name}.partial", ignore_errors=True)
+            (root / f"{name}.partial").mkdir()
+            make(root / f"{name}.partial")
+            (root / f"{name}.partial").rename(root / name)
+    return root / name
+
+
 @pytest.fixture(scope="session")
 def synthetic_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small synthetic corpus, 20 voices; returns its manifest."""
-    folder = tmp_path_factory.mktemp("corpora") / "synthetic"
-    prepare_synthetic(folder, num_speakers=20, takes=1, seed=0)
-    return folder / "manifest.tsv"
+    """The manifest of a small synthetic corpus of 20 voices."""
+
+    def make(folder: Path) -> None:
+        prepare_synthetic(folder / "corpus", num_speakers=20, takes=1, seed=0)
+
+    return once(tmp_path_factory, "synthetic", make) / "corpus" / "manifest.tsv"
 
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forks]:
-    """What runs commands."""
+    """Runs commands in forked processes."""
     started = Forks()
     yield started
     started.close()
@@ -97,8 +115,7 @@ def forks() -> Iterator[Forks]:
 
 @pytest.fixture(scope="session")
 def spoken_checkpoint(synthetic_corpus: Path, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model of the best kind that has learnt the synthetic corpus; returns its best.pt."""
-    folder = tmp_path_factory.mktemp("spoken")
+    """The best.pt of a small model of the best kind, trained on the synthetic corpus."""
     smaller = [
         "corpus.mix=[]",
         "corpus.negatives=[]",
@@ -111,15 +128,15 @@ def spoken_checkpoint(synthetic_corpus: Path, forks: Forks, tmp_path_factory: py
     command: list[str | Path] = ["-m", "speechmlp.train", "--config", ROOT / "configs" / "letters.yaml"]
     command += [*smaller, *(f"training.{value}" for value in quick)]
     command += [f"corpus.manifest={synthetic_corpus}", "device=cpu", "output.name=letters"]
-    forks.run(command, folder).check_returncode()
+    folder = once(tmp_path_factory, "spoken", lambda folder: forks.run(command, folder).check_returncode())
     return folder / "runs" / "letters" / "best.pt"
 
 
 @pytest.fixture
 def run_python(forks: Forks, tmp_path: Path) -> Run:
-    """Runs `python ARGUMENTS...` as a real process in an empty folder."""
+    """Runs `python ARGUMENTS...` as a process of its own in an empty folder."""
 
-    def run(*arguments: str | Path, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
-        return forks.run(arguments, tmp_path, timeout)
+    def run(*arguments: str | Path, timeout: float = 300, stdin: bytes = b"") -> "subprocess.CompletedProcess[str]":
+        return forks.run(arguments, tmp_path, timeout, stdin)
 
     return run

@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,23 +91,18 @@ def test_broken_recordings_are_reported_and_the_others_answered(recordings: Path
     assert (failed.returncode, failed.stdout, failed.stderr) == (2, "", result.stderr)
 
 
-def test_standard_input_may_be_a_file_or_raw_samples(recordings: Path) -> None:
+def test_standard_input_may_be_a_file_or_raw_samples(recordings: Path, run_python: Run) -> None:
     samples, rate = soundfile.read(recordings / "b.wav", dtype="int16")
-
-    def predict(data: bytes, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
-        command = [sys.executable, *PREDICT, "-", *arguments]
-        return subprocess.run(command, input=data, capture_output=True, timeout=300, check=False)
-
-    of_file = predict((recordings / "b.wav").read_bytes())
-    raw = predict(samples.astype("<i2").tobytes(), "--raw", "--rate", str(rate))
+    of_file = run_python(*PREDICT, "-", stdin=(recordings / "b.wav").read_bytes())
+    raw = run_python(*PREDICT, "-", "--raw", "--rate", str(rate), stdin=samples.astype("<i2").tobytes())
     assert of_file.returncode == raw.returncode == 0
     assert of_file.stdout == raw.stdout
-    assert of_file.stdout.startswith(b"-: ")
+    assert of_file.stdout.startswith("-: ")
     for data, arguments, problem in (
-        (b"abc", ["--raw"], b"standard input: expected 16-bit samples, found 3 bytes"),
-        (b"hello", [], b"error: standard input: cannot be decoded"),
+        (b"abc", ["--raw"], "standard input: expected 16-bit samples, found 3 bytes"),
+        (b"hello", [], "error: standard input: cannot be decoded"),
     ):
-        result = predict(data, *arguments)
+        result = run_python(*PREDICT, "-", *arguments, stdin=data)
         assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
         assert problem in result.stderr
 

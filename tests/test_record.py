@@ -1,6 +1,5 @@
 """Recording through PortAudio from a virtual microphone: an ALSA device that reads a file."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import torch
 
 from speechmlp.data.manifest import read_manifest
 from speechmlp.record import find_problems, main
-from tests.conftest import tone
+from tests.conftest import Run, tone
 
 try:
     import sounddevice  # noqa: F401
@@ -40,7 +39,7 @@ def spoken(level: float = 0.3, first: float = 0.25) -> np.ndarray:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Record:
+def record(tmp_path: Path, run_python: Run, monkeypatch: pytest.MonkeyPatch) -> Record:
     """Runs the command with a microphone that records the given samples in every take, and with key presses."""
 
     def run(samples: np.ndarray, keys: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -50,11 +49,8 @@ def record(tmp_path: Path) -> Record:
             "format raw }\n"
             "pcm.!default { type plug slave { pcm mic format S16_LE rate 16000 channels 1 } }\n"
         )
-        command = [sys.executable, "-m", "speechmlp.record", "--seconds", "0.8", *arguments]
-        environment = {**os.environ, "ALSA_CONFIG_PATH": str(tmp_path / "asoundrc")}
-        return subprocess.run(
-            command, input=keys, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
+        monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "asoundrc"))
+        return run_python("-m", "speechmlp.record", "--seconds", "0.8", *arguments, stdin=keys.encode())
 
     return run
 

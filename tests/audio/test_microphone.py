@@ -2,9 +2,6 @@
 
 import importlib.util
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ from numpy.typing import NDArray
 
 from speechmlp.audio.microphone import record
 from speechmlp.errors import UserError
-from tests.conftest import tone
+from tests.conftest import Run, tone
 
 RATE = 16_000
 QUIET = np.random.default_rng(0).normal(0, 3e-4, 20 * RATE).astype(np.float32)
@@ -72,7 +69,9 @@ def test_silence_and_endless_noise_are_errors() -> None:
 
 
 @pytest.mark.skipif(not has_portaudio(), reason="no sounddevice, PortAudio or ALSA")
-def test_the_command_records_through_portaudio(tmp_path: Path) -> None:
+def test_the_command_records_through_portaudio(
+    tmp_path: Path, run_python: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = np.concatenate([QUIET[:RATE], tone(300, 0.4, level=0.3), QUIET[: 3 * RATE]])
     (said * 32767).astype("<i2").tofile(tmp_path / "said.raw")
     (tmp_path / "asound.conf").write_text(
@@ -80,15 +79,13 @@ def test_the_command_records_through_portaudio(tmp_path: Path) -> None:
         "pcm.!default { type plug slave.pcm { type file slave.pcm { type null } "
         f'file "/dev/null" infile "{tmp_path / "said.raw"}" format "raw" }} }}\n'
     )
-    command = [sys.executable, "-m", "speechmlp.predict", "--microphone", "--format", "jsonl"]
-    environment = {**os.environ, "ALSA_CONFIG_PATH": str(tmp_path / "asound.conf")}
-    result = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    command = ["-m", "speechmlp.predict", "--microphone", "--format", "jsonl"]
+    monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "asound.conf"))
+    result = run_python(*command)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith('{"path": "microphone", ')
     assert "Say a letter" in result.stderr
     (tmp_path / "asound.conf").write_text("</usr/share/alsa/alsa.conf>\npcm.!default { type hw card 99 }\n")
-    unplugged = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    unplugged = run_python(*command)
     assert unplugged.returncode == 2
     assert "microphone: cannot be opened" in unplugged.stderr

@@ -1,6 +1,8 @@
 """Preparation of TI46: a tree of generated audio in its exact layout, in NIST SPHERE."""
 
+import io
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,14 @@ LETTERS = "az"
 SCRIPT = ROOT / "scripts" / "prepare_ti46.py"
 
 
+@cache
+def nist(hertz: float) -> bytes:
+    """Returns a NIST SPHERE file of a tone."""
+    file = io.BytesIO()
+    soundfile.write(file, tone(hertz, 0.02, 12_500), 12_500, format="NIST", subtype="PCM_16")
+    return file.getvalue()
+
+
 def write_tree(root: Path, suffix: str = "wav", upper: bool = False) -> Path:
     for speaker in SPEAKERS:
         for part, takes in {
@@ -29,14 +39,12 @@ def write_tree(root: Path, suffix: str = "wav", upper: bool = False) -> Path:
             for letter in LETTERS:
                 for number, take in enumerate(takes):
                     name = f"0{letter}{speaker}{take}.{suffix}"
-                    wave = tone(300 + 10 * number + ord(letter), 0.02, 12_500)
-                    target = folder / (name.upper() if upper else name)
-                    soundfile.write(target, wave, 12_500, format="NIST", subtype="PCM_16")
+                    (folder / (name.upper() if upper else name)).write_bytes(nist(300 + 10 * number + ord(letter)))
     # The release also has digits and commands, with similar names.
     digits = root / "ti20" / "train" / "f1"
     digits.mkdir(parents=True)
-    soundfile.write(digits / f"00f1set0.{suffix}", tone(300, 0.02, 12_500), 12_500, format="NIST", subtype="PCM_16")
-    soundfile.write(digits / f"enf1set0.{suffix}", tone(300, 0.02, 12_500), 12_500, format="NIST", subtype="PCM_16")
+    for name in ("00", "en"):
+        (digits / f"{name}f1set0.{suffix}").write_bytes(nist(300))
     return root
 
 
@@ -74,8 +82,7 @@ def test_both_splits_are_written_and_explained(tmp_path: Path, suffix: str, uppe
 def test_copies_and_unreadable_files_are_counted(tmp_path: Path) -> None:
     source = write_tree(tmp_path / "ti46")
     folder = source / "ti_alpha" / "train" / "f1"
-    wave = tone(300, 0.02, 12_500)
-    soundfile.write(folder / "0AF1SET0.SPH", wave, 12_500, format="NIST", subtype="PCM_16")
+    (folder / "0AF1SET0.SPH").write_bytes(nist(300))
     (folder / "0af1set1.wav").write_bytes(b"NIST_1A\n   1024\nsample_coding -s26 pcm,embedded-shorten-v2.00\n")
     (folder / "0af1set2.wav").unlink()
     lines = "\n".join(prepare_ti46(source, tmp_path / "out").lines())

@@ -31,6 +31,7 @@ def test_training_is_measured_beside_a_limit_and_files(tone_corpus: Path, run_py
     assert "WAV" not in fewer.stdout
 
 
+@pytest.mark.slow
 def test_training_is_measured_beside_other_programs(tone_corpus: Path) -> None:
     corpus = f"corpus.manifest={json.dumps(str(tone_corpus))}"
     small = ["--config", str(ROOT / "configs" / "seed.yaml"), corpus, "training.epochs=1", "model.hidden=[4]"]
