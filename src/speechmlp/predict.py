@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         help="recordings, folders, patterns such as 'a/**/*.wav', or - for a recording on standard input",
     )
     parser.add_argument("--raw", action="store_true", help="standard input is 16-bit little-endian mono samples")
-    parser.add_argument("--rate", type=int, default=SAMPLE_RATE, metavar="HZ", help="sample rate of --raw (%(default)s)")
+    parser.add_argument(
+        "--rate", type=int, default=SAMPLE_RATE, metavar="HZ", help="sample rate of --raw (%(default)s)"
+    )
     parser.add_argument("--microphone", action="store_true", help="record until a pause after speech")
     parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt (default: the model in the package)")
     parser.add_argument("--spell", action="store_true", help="recognise all letters, with their times")
