@@ -173,7 +173,7 @@ def interrupt(folder: Path, name: str, arguments: list[str], moment: str, number
     if not over and number != signal.SIGKILL:
         if process.returncode != 128 + number:
             problems.append(f"status {process.returncode}")
-        if "; saved, go on with: python -m speechmlp.train --resume " not in errors:
+        if "; saved, go on with: speechmlp train --resume " not in errors:
             problems.append("does not say how to go on")
     if not over:
         resumed = start(folder, "--resume", f"runs/{name}")

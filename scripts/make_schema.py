@@ -24,7 +24,7 @@ INTRODUCTION = """# Configurations
 
 A configuration is a YAML file with all settings of a training run. On the command line, `key.path=value` changes one:
 
-    python -m speechmlp.train --config configs/quickstart.yaml training.epochs=20 'model.hidden=[512, 256]'
+    speechmlp train --config configs/quickstart.yaml training.epochs=20 'model.hidden=[512, 256]'
 
 The files here have every key; a key that is left out gets its default. Anchors, aliases and tags are not supported.
 Editors with a YAML language server check the files against `schema.json` and show the descriptions below.

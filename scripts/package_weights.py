@@ -171,7 +171,7 @@ def render_card(
         f"the speech nor the programs that generated it; their licence is MIT. AN4's test speakers were used neither "
         f"for training nor for any choice{validation}.",
         "",
-        f"    python -m speechmlp.train --config {RECIPE.relative_to(ROOT)}{_overrides(config)}",
+        f"    speechmlp train --config {RECIPE.stem}{_overrides(config)}",
         "    scripts/package_weights.py --checkpoint runs/NAME/best.pt --source AN4",
         "",
         f"Temperature {checkpoint.temperature:.3f}.",

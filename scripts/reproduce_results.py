@@ -72,7 +72,7 @@ def _train(name: str, seeds: int, at_once: int) -> None:
     sibling = Job(jobs[0].config, ("corpus.learn=train", "training.keep=best"), RUNS / f"{name}-sibling")
     finish_all([*jobs, sibling] if name == SHIPPED else jobs, at_once)
     if name == SHIPPED:
-        _run("scripts/calibrate.py", "--checkpoint", jobs[0].run / "best.pt", "--like", sibling.run / "best.pt")
+        _run("-m", "speechmlp", "calibrate", "--checkpoint", jobs[0].run / "best.pt", "--like", sibling.run / "best.pt")
 
 
 def _scores(name: str, seed: int, condition: str, voices: str | None) -> Scores:
@@ -176,7 +176,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     if not arguments.table_only:
         for manifest in dict.fromkeys(manifest for name in arguments.rows for manifest in _manifests(name)):
             if not Path(manifest).exists():
-                raise UserError(f"{manifest}: no such corpus; make it with scripts/prepare_*.py")
+                raise UserError(f"{manifest}: no such corpus; make it with speechmlp prepare")
         RUNS.mkdir(parents=True, exist_ok=True)
         for name in tqdm(arguments.rows, "rows", disable=None):
             summary[name] = summarise(name, arguments.seeds, arguments.voices, summary.get(name, {}), arguments.at_once)

@@ -158,18 +158,6 @@ def test_evaluate_tells_what_is_missing(tone_corpus: Path, run_python: Run, tmp_
     assert "s1/B.wav: cannot be decoded" in broken.stderr
 
 
-def test_the_commands_are_listed_and_explain_themselves(run_python: Run) -> None:
-    listing = run_python("-m", "speechmlp").stdout
-    commands = re.findall(r"python -m (speechmlp\.\w+)", listing)
-    names = ("train", "evaluate", "predict", "serve", "export", "audit", "record")
-    assert commands == [f"speechmlp.{name}" for name in names]
-    for command in commands:
-        result = run_python("-X", "importtime", "-m", command, "--help")
-        assert result.returncode == 0
-        assert "usage: python -m " + command in result.stdout
-        assert " torch\n" not in result.stderr  # help answers at once
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
 def test_the_seed_runs_to_its_end(activation: str, synthetic_corpus: Path, run_python: Run) -> None:

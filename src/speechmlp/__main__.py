@@ -1,27 +1,67 @@
-"""Lists the commands: `python -m speechmlp`."""
+"""The program `speechmlp`: the commands by their names. `python -m speechmlp` is the same."""
 
+import argparse
 import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from typing import NamedTuple
 
 from speechmlp import __version__
+from speechmlp.errors import exit_status, unknown
+
+
+class Command(NamedTuple):
+    """A command: what it is for, and the module with its `make_parser` and `main`."""
+
+    purpose: str
+    module: str
+
 
 COMMANDS = {
-    "train": "train a classifier from a config file",
-    "evaluate": "report the accuracy of a trained classifier",
-    "predict": "say which letters recordings hold",
-    "serve": "open a page where you say a letter",
-    "export": "write a model for ONNX Runtime or LibTorch",
-    "audit": "check a corpus before training",
-    "record": "record letters from the microphone",
+    "prepare": Command("prepare a corpus", "prepare"),
+    "train": Command("train a classifier from a configuration", "train"),
+    "evaluate": Command("report the accuracy of a trained classifier", "evaluate"),
+    "predict": Command("recognise the letters in recordings", "predict"),
+    "serve": Command("open a page where you say a letter", "serve.command"),
+    "record": Command("record letters from the microphone", "record"),
+    "audit": Command("check a corpus before training", "audit.command"),
+    "sweep": Command("train a grid of settings and seeds", "sweep"),
+    "compare": Command("compare the runs of a sweep", "compare"),
+    "calibrate": Command("set the temperature of a trained classifier", "calibrate"),
+    "augment-sheet": Command("show and play augmented training letters", "augment_sheet"),
+    "export": Command("write a model for ONNX Runtime", "export.command"),
 }
 
 
-def main() -> int:
-    """Prints the commands and returns the exit status."""
-    print(f"speechmlp {__version__}: recognise spoken letters with multilayer perceptrons\n")
-    for name, purpose in COMMANDS.items():
-        print(f"  python -m speechmlp.{name:<10} {purpose}")
-    print("\nEach explains itself with --help.")
-    return 0
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the program; of its commands it knows the names."""
+    parser = argparse.ArgumentParser(
+        prog="speechmlp",
+        description="Train, evaluate and use multilayer perceptrons that recognise spoken letters.",
+        epilog="Each explains itself: speechmlp NAME --help",
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=24),
+    )
+    parser.add_argument("--version", action="version", version=f"speechmlp {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="NAME", required=True)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.purpose)
+    return parser
+
+
+def _run(words: Sequence[str]) -> int:
+    if not words or words[0].startswith("-"):
+        make_parser().parse_args(words or ["--help"])  # which ends the program
+        return 2
+    if words[0] not in COMMANDS:
+        raise unknown(f"unknown command {words[0]!r}", words[0], COMMANDS)
+    status: int = import_module(f"speechmlp.{COMMANDS[words[0]].module}").main(words[1:])
+    return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that the first word names and returns its exit status."""
+    return exit_status(lambda: _run(sys.argv[1:] if argv is None else argv))
 
 
 if __name__ == "__main__":

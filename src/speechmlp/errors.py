@@ -1,9 +1,10 @@
 """User errors, and how commands report them."""
 
 import argparse
+import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 class UserError(Exception):
@@ -24,19 +25,38 @@ class InstallationError(Exception):
 MAX_PROBLEMS_SHOWN = 1000
 
 
+def unknown(problem: str, name: str, known: Iterable[str]) -> UserError:
+    """Returns the error about a name that is not one of the known ones; it suggests the nearest.
+
+    Args:
+        problem: how the message begins.
+        name: the unknown name.
+        known: the names to choose from.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    suggestion = f"did you mean {near[0]}? " if near else ""
+    return UserError(f"{problem}; {suggestion}expected one of: {', '.join(names)}")
+
+
 def run_command(
     parser: argparse.ArgumentParser,
     command: Callable[[argparse.Namespace], int],
     argv: Sequence[str] | None,
 ) -> int:
-    """Parses the command line, runs the command and returns the exit status.
+    """Parses the command line, runs the command and returns the exit status, as `exit_status` does."""
+    return exit_status(lambda: command(parser.parse_args(argv)))
+
+
+def exit_status(action: Callable[[], int]) -> int:
+    """Runs an action and returns the exit status.
 
     Returns:
-        0 for success; 2 for an error that the user can fix, printed to standard error, one line per problem;
+        that of the action, 0 for success; 2 for an error that the user can fix, printed to standard error, one line per problem;
         130 after Ctrl-C.
     """
     try:
-        return command(parser.parse_args(argv))
+        return action()
     except UserError as error:
         for problem in error.problems[:MAX_PROBLEMS_SHOWN]:
             print(f"error: {' '.join(problem.split())}", file=sys.stderr)

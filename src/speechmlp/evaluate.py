@@ -1,4 +1,4 @@
-"""Evaluates a trained classifier: `python -m speechmlp.evaluate [--checkpoint F] [--manifest F] [--split test]`."""
+"""Evaluates a trained classifier: `speechmlp evaluate [--checkpoint F] [--manifest F] [--split test]`."""
 
 import argparse
 import sys
@@ -11,11 +11,12 @@ from speechmlp.environment import import_torchaudio
 from speechmlp.errors import run_command
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m speechmlp.evaluate",
+        prog="speechmlp evaluate",
         description="Report the accuracy of a trained spoken-letter classifier.",
-        epilog="example: python -m speechmlp.evaluate --manifest my_recordings.csv",
+        epilog="example: speechmlp evaluate --manifest my_recordings.csv",
     )
     parser.add_argument("--checkpoint", metavar="FILE", help="the model; the best one of the newest run by default")
     parser.add_argument(
@@ -92,7 +93,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    return run_command(_parser(), _evaluate, argv)
+    return run_command(make_parser(), _evaluate, argv)
 
 
 if __name__ == "__main__":

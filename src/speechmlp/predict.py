@@ -1,4 +1,4 @@
-"""Recognises letters in recordings: `python -m speechmlp.predict clip.wav`."""
+"""Recognises letters in recordings: `speechmlp predict clip.wav`."""
 
 import argparse
 import glob
@@ -28,11 +28,12 @@ MAX_BYTES = 1 << 30
 """Largest size of standard input."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m speechmlp.predict",
+        prog="speechmlp predict",
         description="Recognise the letter in each recording or, with --spell, a sequence of letters.",
-        epilog="example: python -m speechmlp.predict recordings/ 'more/*.flac' --format csv > letters.csv",
+        epilog="example: speechmlp predict recordings/ 'more/*.flac' --format csv > letters.csv",
     )
     parser.add_argument(
         "inputs",
@@ -216,7 +217,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    return run_command(_parser(), _predict, argv)
+    return run_command(make_parser(), _predict, argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Records letters from the microphone: `python -m speechmlp.record --speaker NAME`."""
+"""Records letters from the microphone: `speechmlp record --speaker NAME`."""
 
 import argparse
 import math
@@ -24,9 +24,10 @@ EDGE = -15.0
 TRIES = 3
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m speechmlp.record",
+        prog="speechmlp record",
         description="Record letters from the microphone into a folder that is ready for training.",
         epilog="Press Enter and say the letter; s Enter skips it, q Enter ends. Run it again to continue.",
     )
@@ -133,9 +134,8 @@ def _finish(folder: Path) -> None:
         print(warning)
     shared = "" if by_speaker else " corpus.shared_speakers=true"
     print(f"Manifest: {folder / MANIFEST}, {len(utterances)} letters")
-    print(f"Audit: python -m speechmlp.audit --manifest {folder / MANIFEST}")
-    config = "configs/an4_log_mel.yaml"
-    print(f"Train: python -m speechmlp.train --config {config} corpus.manifest={folder / MANIFEST}{shared}")
+    print(f"Audit: speechmlp audit --manifest {folder / MANIFEST}")
+    print(f"Train: speechmlp train --config an4_log_mel corpus.manifest={folder / MANIFEST}{shared}")
 
 
 def _command(arguments: argparse.Namespace) -> int:
@@ -170,7 +170,7 @@ def _command(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    return run_command(_parser(), _command, argv)
+    return run_command(make_parser(), _command, argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains a classifier: `python -m speechmlp.train --config FILE [key=value ...]`."""
+"""Trains a classifier: `speechmlp train --config FILE [key=value ...]`."""
 
 import argparse
 import sys
@@ -10,16 +10,15 @@ from speechmlp.environment import import_torchaudio, keep_freed_memory
 from speechmlp.errors import UserError, run_command
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m speechmlp.train",
+        prog="speechmlp train",
         description="Train a spoken-letter classifier.",
-        epilog="example: python -m speechmlp.train --config configs/seed.yaml model.activation=tanh training.epochs=20",
+        epilog="example: speechmlp train --config seed model.activation=tanh training.epochs=20",
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--config", metavar="FILE", help="YAML file of the experiment; the shipped ones are in configs/"
-    )
+    source.add_argument("--config", metavar="FILE", help="YAML file of the experiment, or the name of a shipped one")
     source.add_argument("--resume", metavar="RUN", help="run folder to continue, from its last checkpoint")
     parser.add_argument(
         "--continue",
@@ -59,7 +58,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    return run_command(_parser(), _train, argv)
+    return run_command(make_parser(), _train, argv)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_the_basic_configurations_exist() -> None:
 def test_every_key_is_in_the_file(path: Path) -> None:
     config = load_config(path)
     assert keys(yaml.safe_load(path.read_text())) == keys(config.model_dump(mode="json"))
-    assert f"--config configs/{path.name}" in path.read_text()
+    assert f"speechmlp train --config {path.stem}\n" in path.read_text()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

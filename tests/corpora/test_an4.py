@@ -18,7 +18,7 @@ from speechmlp.corpora.synthetic import ESpeak, draw_voices
 from speechmlp.data.manifest import read_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from tests.conftest import ROOT, Run
+from tests.conftest import Run
 
 PRONUNCIATIONS = """A AH|A(2) EY|B B IY|C S IY|D D IY|E IY|F EH F|G JH IY|H EY CH|I AY|J JH EY|K K EY|L EH L|M EH M
 N EH N|NO N OW|O OW|P P IY|Q K Y UW|R AA R|S EH S|T T IY|U Y UW|V V IY|W D AH B AH L Y UW|X EH K S|Y W AY|Z Z IY
@@ -134,7 +134,7 @@ def test_the_archive_is_downloaded_and_unpacked(
 ) -> None:
     with tarfile.open(tmp_path / "www" / "an4.tar.gz", "w:gz") as tar:
         tar.add(write_tree(tmp_path / "tree", spoken, "sph"), "an4")
-    result = run_python(ROOT / "scripts" / "prepare_an4.py", "--url", f"{server}/an4.tar.gz", "--output", "an4")
+    result = run_python("-m", "speechmlp", "prepare", "an4", "--url", f"{server}/an4.tar.gz", "--output", "an4")
     assert result.returncode == 0, result.stderr
     assert "AN4: 14 letters of 4 speakers from 5 utterances, 0 not aligned" in result.stdout
     assert len(read_manifest(tmp_path / "an4" / "manifest.tsv")) == 14

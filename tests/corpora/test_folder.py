@@ -6,7 +6,7 @@ import soundfile
 from speechmlp.corpora.folder import assign_splits, read_folder, read_source, warning_of
 from speechmlp.data.manifest import SPLITS, read_manifest
 from speechmlp.errors import UserError
-from tests.conftest import ROOT, Run, tone
+from tests.conftest import Run, tone
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def test_a_folder_is_read_by_the_convention_of_speech_commands(folder: Path) -> 
 
 
 def test_the_command_writes_a_manifest_with_splits_by_speaker(folder: Path, run_python: Run, tmp_path: Path) -> None:
-    script = ROOT / "scripts" / "prepare_folder.py"
-    result = run_python(script, "--source", folder, "--output", "out/manifest.tsv")
+    script = ["-m", "speechmlp", "prepare", "folder"]
+    result = run_python(*script, "--source", folder, "--output", "out/manifest.tsv")
     assert result.returncode == 0, result.stderr
     assert "Folder: 8 letters of 4 speakers" in result.stdout
     assert "warning" not in result.stdout
@@ -38,13 +38,13 @@ def test_the_command_writes_a_manifest_with_splits_by_speaker(folder: Path, run_
     assert {utterance.split for utterance in utterances} == {"train", "valid", "test"}
     assert all(utterance.path.exists() for utterance in utterances)
     for wrong in (["--output", "out.csv"], ["--output", "o.tsv", "--valid", "0.9", "--test", "0.1"]):
-        rejected = run_python(script, "--source", folder, *wrong)
+        rejected = run_python(*script, "--source", folder, *wrong)
         assert (rejected.returncode, len(rejected.stderr.splitlines())) == (2, 1)
 
 
 def test_a_tab_in_a_name_is_reported_in_one_line(folder: Path, run_python: Run, tmp_path: Path) -> None:
     (folder / "a" / "anna_nohash_0.wav").rename(folder / "a" / "an\tna_nohash_0.wav")
-    result = run_python(ROOT / "scripts" / "prepare_folder.py", "--source", folder, "--output", "out/manifest.tsv")
+    result = run_python("-m", "speechmlp", "prepare", "folder", "--source", folder, "--output", "out/manifest.tsv")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
     assert "expected a name without tabs and line breaks; rename it" in result.stderr
     assert not (tmp_path / "out" / "manifest.tsv").exists()

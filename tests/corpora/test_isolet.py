@@ -13,11 +13,11 @@ from speechmlp.corpora.isolet import prepare_isolet, read_adc
 from speechmlp.data.manifest import read_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from tests.conftest import ROOT, Run, tone
+from tests.conftest import Run, tone
 
 SPEAKERS = {part: [f"{gender}{name}{part}" for gender in "fm" for name in ("ab", "cmc")] for part in range(1, 6)}
 SAID = "ABCDQ"
-SCRIPT = ROOT / "scripts" / "prepare_isolet.py"
+PREPARE = ["-m", "speechmlp", "prepare", "isolet"]
 
 
 def samples_of(speaker: str, letter: str, take: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def write_tree(root: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", ["wav", "flat", "adc"])
 def test_every_release_gives_the_published_protocol_and_five_folds(tmp_path: Path, kind: str, run_python: Run) -> None:
     source = write_tree(tmp_path / "isolet", kind)
-    result = run_python(SCRIPT, "--source", source, "--output", "out/isolet")
+    result = run_python(*PREPARE, "--source", source, "--output", "out/isolet")
     assert result.returncode == 0, result.stderr
     assert "ISOLET: 200 letters of 20 speakers" in result.stdout
     assert "warning: the whole corpus has 150 speakers" in result.stdout

@@ -13,14 +13,14 @@ from speechmlp.corpora.kokoro import bundled_voices, draw_speakers, fetch_voices
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
 from speechmlp.recognition.recognizer import load_recognizer
-from tests.conftest import ROOT, Run
+from tests.conftest import Run
 
 
 @pytest.mark.slow
 def test_the_command_spells_letters_that_are_recognised(run_python: Run, tmp_path: Path) -> None:
-    script = ROOT / "scripts" / "prepare_kokoro.py"
+    script = ["-m", "speechmlp", "prepare", "kokoro"]
     options = ("--voices", "bundled", "--speakers", "2", "--takes", "1", "--workers", "2")
-    once = run_python(script, *options, "--output", "once")
+    once = run_python(*script, *options, "--output", "once")
     assert once.returncode == 0, once.stderr
     assert "Kokoro: 52 letters of 2 speakers, 0 rows not aligned" in once.stdout
     manifest = (tmp_path / "once" / "manifest.tsv").read_text().splitlines()[1:]

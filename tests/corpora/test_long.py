@@ -9,7 +9,7 @@ from speechmlp.corpora.long import prepare_long, words_of
 from speechmlp.corpora.synthetic import ESpeak, draw_voices
 from speechmlp.data.manifest import read_manifest
 from speechmlp.errors import UserError
-from tests.conftest import ROOT, Run, tone
+from tests.conftest import Run, tone
 
 SPELLED = {
     "anna/first": "S P E E D",
@@ -50,7 +50,7 @@ def test_transcripts_are_parsed(text: str, spell: bool, words: str) -> None:
 
 
 def test_letters_are_cut_with_speakers_and_splits(spelled: Path, run_python: Run, tmp_path: Path) -> None:
-    result = run_python(ROOT / "scripts" / "prepare_long.py", "--source", spelled, "--output", "out", "--workers", 1)
+    result = run_python("-m", "speechmlp", "prepare", "long", "--source", spelled, "--output", "out", "--workers", 1)
     assert result.returncode == 0, result.stderr
     assert "Long recordings: 16 letters of 3 speakers from 4 recordings, 0 not aligned" in result.stdout
     assert "warning: carl/alone.wav has no transcript next to it" in result.stdout

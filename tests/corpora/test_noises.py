@@ -8,7 +8,7 @@ import soundfile
 from speechmlp.corpora.noises import KINDS, TEST_ONLY, prepare_noises
 from speechmlp.data.manifest import read_manifest
 from speechmlp.errors import UserError
-from tests.conftest import ROOT, Run
+from tests.conftest import Run
 
 
 def test_every_kind_is_a_second_of_finite_sound_determined_by_the_seed(tmp_path: Path) -> None:
@@ -35,10 +35,10 @@ def test_some_kinds_are_in_the_test_split_only(tmp_path: Path) -> None:
 
 
 def test_the_command(run_python: Run, tmp_path: Path) -> None:
-    script = ROOT / "scripts" / "prepare_noises.py"
-    result = run_python(script, "--sources", "3", "--output", "noises")
+    script = ["-m", "speechmlp", "prepare", "noises"]
+    result = run_python(*script, "--sources", "3", "--output", "noises")
     assert result.returncode == 0, result.stderr
     assert f"Noises: {3 * len(KINDS)} seconds" in result.stdout
-    wrong = run_python(script, "--sources", "2", "--output", "other")
+    wrong = run_python(*script, "--sources", "2", "--output", "other")
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
     assert not (tmp_path / "other").exists()

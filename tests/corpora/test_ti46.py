@@ -12,11 +12,11 @@ from speechmlp.audio.decoding import load_letter
 from speechmlp.corpora.ti46 import prepare_ti46
 from speechmlp.data.manifest import read_manifest, shared_speakers
 from speechmlp.errors import UserError
-from tests.conftest import ROOT, Run, tone
+from tests.conftest import Run, tone
 
 SPEAKERS = [f"{gender}{number}" for gender in "fm" for number in range(1, 9)]
 LETTERS = "az"
-SCRIPT = ROOT / "scripts" / "prepare_ti46.py"
+PREPARE = ["-m", "speechmlp", "prepare", "ti46"]
 
 
 @cache
@@ -51,7 +51,7 @@ def write_tree(root: Path, suffix: str = "wav", upper: bool = False) -> Path:
 @pytest.mark.parametrize(("suffix", "upper"), [("wav", False), ("sph", True)])
 def test_both_splits_are_written_and_explained(tmp_path: Path, suffix: str, upper: bool, run_python: Run) -> None:
     source = write_tree(tmp_path / "ti46", suffix, upper)
-    result = run_python(SCRIPT, "--source", source, "--output", "out")
+    result = run_python(*PREPARE, "--source", source, "--output", "out")
     assert result.returncode == 0, result.stderr
     assert "TI46 alpha: 832 letters of 16 speakers" in result.stdout
     assert "manifest.tsv is split by speaker" in result.stdout
@@ -94,7 +94,7 @@ def test_copies_and_unreadable_files_are_counted(tmp_path: Path) -> None:
 
 def test_a_wrong_folder_is_reported_in_one_line(tmp_path: Path, run_python: Run) -> None:
     (tmp_path / "wrong" / "isolet1").mkdir(parents=True)
-    result = run_python(SCRIPT, "--source", tmp_path / "wrong", "--output", "out")
+    result = run_python(*PREPARE, "--source", tmp_path / "wrong", "--output", "out")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
     assert "expected TI46 alpha, with recordings like ti_alpha/train/f1/0af1set0.wav" in result.stderr
     assert "found isolet1" in result.stderr

@@ -11,7 +11,7 @@ import soundfile
 from speechmlp.corpora.voices import VOICES, draw_speakers, prepare_voices, trim
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from tests.conftest import ROOT, Run, tone
+from tests.conftest import Run, tone
 
 INSTALLED = [engine for engine in VOICES if engine != "flite" or shutil.which("flite")]
 
@@ -58,11 +58,11 @@ def test_a_missing_program_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_the_command(run_python: Run, tmp_path: Path) -> None:
-    script = ROOT / "scripts" / "prepare_voices.py"
-    result = run_python(script, "--engines", "pico", "--speakers", "1", "--takes", "1", "--output", "out")
+    script = ["-m", "speechmlp", "prepare", "voices"]
+    result = run_python(*script, "--engines", "pico", "--speakers", "1", "--takes", "1", "--output", "out")
     assert result.returncode == 0, result.stderr
     assert "Voices: 52 letters of 2 speakers" in result.stdout
     assert (tmp_path / "out" / "manifest.tsv").read_text().count("\n") == 53
-    wrong = run_python(script, "--speakers", "0", "--output", "other")
+    wrong = run_python(*script, "--speakers", "0", "--output", "other")
     assert wrong.returncode == 2
     assert "expected 1 or more speakers" in wrong.stderr

@@ -44,7 +44,7 @@ def test_training_is_measured_beside_other_programs(tone_corpus: Path) -> None:
 def test_a_part_is_written_and_the_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = tmp_path / "benchmark.md"
     monkeypatch.setattr(scripts.benchmark, "DOCUMENT", document)
-    monkeypatch.setitem(PARTS, "start", ("Start and memory", ["scripts/sweep.py --help"]))  # a quick one
+    monkeypatch.setitem(PARTS, "start", ("Start and memory", ["scripts/dependencies.py --help"]))  # a quick one
     document.write_text(
         "# Speed\n\n## One clip\n\nkept\n\n## Start and memory\n\noutdated\n\n## Training\n\nkept too\n"
     )
@@ -57,7 +57,7 @@ def test_a_part_is_written_and_the_others_stay(tmp_path: Path, monkeypatch: pyte
     ]
     assert "kept too" in text
     assert "outdated" not in text
-    assert "`scripts/sweep.py --help`\n\nusage: sweep.py" in text
+    assert "`scripts/dependencies.py --help`\n\nusage: dependencies.py" in text
 
 
 def test_the_document_holds_every_part() -> None:

@@ -71,5 +71,5 @@ def test_the_card_holds_what_was_measured() -> None:
     assert f"| telephone | {cell} |" in card
     assert "200 recordings of 10 other people" in card
     assert "123,456 bytes" in card
-    assert "python -m speechmlp.train --config configs/letters_long.yaml" in card
+    assert "speechmlp train --config letters_long" in card
     assert "letter error rate" not in card

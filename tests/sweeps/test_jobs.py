@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts.compare_runs import sign_flip_p
-from scripts.sweep import combinations
 
 from speechmlp.errors import UserError
+from speechmlp.sweeps.compare import sign_flip_p
+from speechmlp.sweeps.grid import combinations
 from speechmlp.sweeps.jobs import Job, finish_all, visible_gpus
 from tests.conftest import ROOT, Run
 
@@ -37,7 +37,7 @@ def test_a_sweep_can_be_resumed_and_compared(tone_corpus: Path, run_python: Run,
         f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\n"
         "front_end: {kind: log_mel, hop_length: 1600}\ntraining: {epochs: 2}\ndevice: cpu\n"
     )
-    sweep = [ROOT / "scripts" / "sweep.py", "--config", "small.yaml", "--name", "widths", "--seeds", "2"]
+    sweep = ["-m", "speechmlp", "sweep", "--config", "small.yaml", "--name", "widths", "--seeds", "2"]
     first = run_python(*sweep, "--set", "model.hidden=[4];[16]", "--jobs", "2")
     assert first.returncode == 0, first.stderr
     runs = sorted((tmp_path / "runs" / "widths").iterdir())
@@ -55,22 +55,22 @@ def test_a_sweep_can_be_resumed_and_compared(tone_corpus: Path, run_python: Run,
     run = Path("runs/widths/model.hidden-_4_-seed0")
     assert other.stderr.splitlines() == [
         f"error: {run}: was started with training.epochs: 2, but 3 is requested; move the folder away to train again, "
-        "or change the setting with python -m speechmlp.train --resume"
+        "or change the setting with speechmlp train --resume"
     ]
-    compared = run_python(ROOT / "scripts" / "compare_runs.py", *runs)
+    compared = run_python("-m", "speechmlp", "compare", *runs)
     assert compared.returncode == 0, compared.stderr
     rows = compared.stdout.splitlines()
     assert rows[2].startswith("| model.hidden-_16_ | 2 | ")
     assert rows[3].startswith("| model.hidden-_4_ | 2 | ")
     assert rows[3].count("|") == rows[0].count("|")
     os.truncate(runs[0] / "metrics.jsonl", 0)
-    unfinished = run_python(ROOT / "scripts" / "compare_runs.py", *runs)
+    unfinished = run_python("-m", "speechmlp", "compare", *runs)
     assert (unfinished.returncode, len(unfinished.stderr.splitlines())) == (2, 1)
 
 
 def test_mistakes_end_a_sweep_before_it_starts(run_python: Run, tmp_path: Path) -> None:
     seed = str(ROOT / "configs" / "seed.yaml")
-    sweep = [ROOT / "scripts" / "sweep.py", "--config", seed, "--name", "x"]
+    sweep = ["-m", "speechmlp", "sweep", "--config", seed, "--name", "x"]
     wrong = run_python(*sweep, "--set", "model.hiden=[4]")
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
     assert "did you mean model.hidden?" in wrong.stderr
@@ -86,7 +86,7 @@ def test_the_other_runs_finish_if_one_diverges(tone_corpus: Path, run_python: Ru
         f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\n"
         "front_end: {kind: log_mel, hop_length: 1600}\nmodel: {hidden: [4]}\ntraining: {epochs: 1}\ndevice: cpu\n"
     )
-    sweep = [ROOT / "scripts" / "sweep.py", "--config", "small.yaml", "--name", "rates", "--seeds", "1", "--jobs", "2"]
+    sweep = ["-m", "speechmlp", "sweep", "--config", "small.yaml", "--name", "rates", "--seeds", "1", "--jobs", "2"]
     done = run_python(*sweep, "--set", "training.optimizer.lr=1e38,0.01")
     assert done.returncode == 2
     problem, utterances = done.stderr.splitlines()

@@ -42,7 +42,7 @@ def test_a_second_process_is_refused_and_ctrl_c_says_how_to_go_on(tmp_path: Path
         assert time.perf_counter() - asked < 20
     assert first.returncode == 130
     assert errors.startswith("interrupted ")
-    assert errors.endswith("; saved, go on with: python -m speechmlp.train --resume runs/long_run\n")
+    assert errors.endswith("; saved, go on with: speechmlp train --resume runs/long_run\n")
     assert len(errors.splitlines()) == 1
     absent = start(tmp_path, "--resume", "runs/absent")
     _, errors = absent.communicate()

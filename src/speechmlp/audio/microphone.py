@@ -138,5 +138,5 @@ def open_microphone(device: str | int | None = None) -> Any:
     except (sounddevice.PortAudioError, ValueError) as error:
         raise UserError(
             f"microphone: cannot be opened ({' '.join(str(error).split())}); is one connected? "
-            "python -m speechmlp.record --list-devices lists them"
+            "speechmlp record --list-devices lists them"
         ) from error

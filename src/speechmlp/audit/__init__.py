@@ -1,1 +1,1 @@
-"""Checks of a corpus before training: `python -m speechmlp.audit`."""
+"""Checks of a corpus before training: `speechmlp audit`."""

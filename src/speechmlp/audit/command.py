@@ -1,4 +1,4 @@
-"""Checks a corpus before training: `python -m speechmlp.audit --manifest F [--doubt | --checkpoint F]`."""
+"""Checks a corpus before training: `speechmlp audit --manifest F [--doubt | --checkpoint F]`."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ from speechmlp.errors import run_command
 PAGE = "index.html"
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m speechmlp.audit",
+        prog="speechmlp audit",
         description="Check a corpus before training: splits, copies, damaged recordings, doubtful labels.",
         epilog="Exit status: 1 if an accuracy would be meaningless, 2 if the manifest cannot be read, otherwise 0.",
     )
@@ -54,4 +55,4 @@ def _audit(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    return run_command(_parser(), _audit, argv)
+    return run_command(make_parser(), _audit, argv)

@@ -23,12 +23,12 @@ KINDS = {
     "unreadable": Kind("error", "files that cannot be decoded", "record or copy them again, or remove them"),
     "not_finite": Kind("error", "recordings with NaN or infinite samples", "convert them again from their source"),
     "outside": Kind("error", "start and end beyond the recording", "check the times, which are in seconds"),
-    "shared_speaker": Kind("error", "speakers in more than one split", "split by speaker: scripts/prepare_folder.py"),
+    "shared_speaker": Kind("error", "speakers in more than one split", "split by speaker: speechmlp prepare folder"),
     "same_across": Kind("error", "the same audio in two splits", "keep one of each, or split again"),
     "near_across": Kind("error", "almost the same audio in two splits", "keep one of each, or split again"),
     "same_letters": Kind("error", "the same audio under two letters", "listen and keep the right letter"),
     "near_letters": Kind("error", "almost the same audio under two letters", "listen and keep the right letter"),
-    "empty_split": Kind("error", "splits without utterances", "split again: scripts/prepare_folder.py"),
+    "empty_split": Kind("error", "splits without utterances", "split again: speechmlp prepare folder"),
     "unlearnt_letter": Kind("error", "letters without training utterances", "add training utterances of them"),
     # Warnings: worth checking.
     "repeated": Kind("warning", "the same audio more than once", "keep one of each"),
@@ -55,7 +55,7 @@ KINDS = {
     "noisy": Kind("warning", "hardly louder than the noise", "remove them, or train with noise"),
     # Notes: properties of the corpus.
     "tight": Kind("note", "the corpus is cut tightly", "edges are compared with those of the same letter"),
-    "no_splits": Kind("note", "the manifest has no splits", "scripts/prepare_folder.py gives it splits"),
+    "no_splits": Kind("note", "the manifest has no splits", "speechmlp prepare folder gives it splits"),
 }
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 

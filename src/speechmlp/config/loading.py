@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from speechmlp.config.schema import Config
+from speechmlp.config.shipped import find_config
 from speechmlp.errors import UserError
 
 MAX_BYTES = 1 << 18
@@ -200,7 +201,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     """Returns the configuration of a YAML file with overrides applied.
 
     Args:
-        path: the YAML file; None for the defaults only.
+        path: the YAML file, or the name of a shipped one; None for the defaults only.
         overrides: strings `key.path=value`; the value is YAML, so `model.hidden=[512,256]` works.
 
     Raises:
@@ -209,13 +210,12 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     values: Any = {}
     if path is not None:
         try:
-            if Path(path).exists() and not Path(path).is_file():  # reading a pipe would block
+            file = find_config(path)
+            if not file.is_file():  # reading a pipe would block
                 raise UserError(f"{path}: cannot be read as a config file: it is a folder, pipe or device")
-            if Path(path).exists() and Path(path).stat().st_size > MAX_BYTES:
+            if file.stat().st_size > MAX_BYTES:
                 raise UserError(f"{path}: cannot be read as a config file: it is larger than {MAX_BYTES} bytes")
-            text = Path(path).read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise UserError(f"{path}: no such config file; the shipped ones are in configs/") from error
+            text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise UserError(f"{path}: cannot be read as a config file: {reason}") from error
@@ -270,5 +270,5 @@ def require_same_settings(wanted: Config, found: Config, run: Path) -> None:
         if ours.get(key) != theirs.get(key):
             raise UserError(
                 f"{run}: was started with {key}: {theirs.get(key)}, but {ours.get(key)} is requested; move the folder "
-                "away to train again, or change the setting with python -m speechmlp.train --resume"
+                "away to train again, or change the setting with speechmlp train --resume"
             )

@@ -63,7 +63,7 @@ class SpokenLetters(Dataset[Item]):
             raise UserError(
                 f"no utterance of the manifest is in split {' or '.join(map(repr, splits))}; "
                 f"splits found: {', '.join(found)}; "
-                "scripts/prepare_folder.py gives a manifest its splits, by speaker"
+                "speechmlp prepare folder gives a manifest its splits, by speaker"
             )
         self.utterances: list[Utterance] = [packed.utterances[index] for index in chosen]
         self._rows = torch.tensor(chosen)

@@ -174,12 +174,12 @@ def read_manifest(
     except FileNotFoundError as error:
         if not letters:
             raise UserError(
-                f"{path}: no such manifest of recordings without a letter; make it with scripts/prepare_an4.py or "
-                "scripts/prepare_noises.py, or leave it out: corpus.negatives=[], and evaluate with --negatives alone"
+                f"{path}: no such manifest of recordings without a letter; make it with speechmlp prepare an4 or "
+                "speechmlp prepare noises, or leave it out: corpus.negatives=[], and evaluate with --negatives alone"
             ) from error
         raise UserError(
-            f"{path}: no such manifest; make one with scripts/prepare_synthetic.py, scripts/prepare_an4.py or "
-            "scripts/prepare_folder.py, or name another with corpus.manifest=FILE"
+            f"{path}: no such manifest; make one with speechmlp prepare synthetic, speechmlp prepare an4 or "
+            "speechmlp prepare folder, or name another with corpus.manifest=FILE"
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read as a manifest: {error.strerror or error}") from error

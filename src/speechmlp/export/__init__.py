@@ -1,1 +1,1 @@
-"""Export of models to ONNX: `python -m speechmlp.export`."""
+"""Export of models to ONNX: `speechmlp export`."""

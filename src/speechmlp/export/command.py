@@ -1,4 +1,4 @@
-"""Exports a model: `python -m speechmlp.export [--checkpoint F] [--format onnx|int8]`."""
+"""Exports a model: `speechmlp export [--checkpoint F] [--format onnx|int8]`."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,12 +10,13 @@ from speechmlp.errors import run_command
 KINDS = ("onnx", "int8")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m speechmlp.export",
+        prog="speechmlp export",
         description="Export a model with its front end: 16000 samples in, 26 probabilities out. The file is compared "
         "with PyTorch on odd waveforms before it is kept.",
-        epilog="example: python -m speechmlp.export --checkpoint runs/NAME/best.pt --format int8",
+        epilog="example: speechmlp export --checkpoint runs/NAME/best.pt --format int8",
     )
     parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt (default: the model in the package)")
     parser.add_argument(
@@ -52,4 +53,4 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    return run_command(_parser(), _export, argv)
+    return run_command(make_parser(), _export, argv)

@@ -101,8 +101,8 @@ def newest_checkpoint(folder: str | Path) -> Path:
     found = sorted(Path(folder).glob(f"*/{BEST}"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise UserError(
-            f"{folder}: contains no run with a {BEST}; train one (python -m speechmlp.train --config "
-            "configs/quickstart.yaml) or choose a checkpoint with --checkpoint FILE"
+            f"{folder}: contains no run with a {BEST}; train one (speechmlp train --config "
+            "quickstart) or choose a checkpoint with --checkpoint FILE"
         )
     return found[-1]
 

@@ -1,1 +1,1 @@
-"""The web page and its HTTP API: `python -m speechmlp.serve`."""
+"""The web page and its HTTP API: `speechmlp serve`."""

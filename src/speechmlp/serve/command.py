@@ -1,4 +1,4 @@
-"""Serves a web page that recognises letters: `python -m speechmlp.serve`."""
+"""Serves a web page that recognises letters: `speechmlp serve`."""
 
 import argparse
 import ipaddress
@@ -25,9 +25,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 MAX_CONNECTIONS = 512
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m speechmlp.serve",
+        prog="speechmlp serve",
         description="Serve a web page that recognises letters, spoken or uploaded. Recordings are not stored.",
         epilog="example: curl --data-binary @letter.wav http://127.0.0.1:8026/api/recognize",
     )
@@ -133,4 +134,4 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    return run_command(_parser(), _serve, argv)
+    return run_command(make_parser(), _serve, argv)

@@ -304,6 +304,6 @@ class TrainingRun:
         return None
 
     def _interrupted(self, where: str, interruption: Interruption) -> int | None:
-        again = f"python -m speechmlp.train --resume {shlex.quote(str(self.run))}"
+        again = f"speechmlp train --resume {shlex.quote(str(self.run))}"
         print(f"interrupted {where}; saved, go on with: {again}", file=sys.stderr)
         return interruption.number

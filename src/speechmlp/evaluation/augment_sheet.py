@@ -1,16 +1,11 @@
-#!/usr/bin/env python3
-"""Shows what a configuration's augmentation does: a page of training letters, as they are and as they are learnt.
+"""A page of training letters before and after augmentation.
 
 Each cell has a picture (mel bands over time, the recorded part between the lines) and a sound. Most of the augmentation
-acts on mel energies, so sounds are rebuilt from those, with phases by Griffin-Lim: what that loses, the model does not
-hear either. The same settings give the same page.
-
-example: scripts/augment_sheet.py --config configs/letters.yaml augment.telephone=1.0
+acts on mel energies, so sounds are rebuilt from those, with phases by Griffin-Lim: what that loses is not in the
+model's input either. The same settings give the same page.
 """
 
-import argparse
 import html
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +15,10 @@ import torchaudio
 from torch import Tensor
 
 from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
-from speechmlp.config.loading import load_config
-from speechmlp.config.schema import LogMelConfig
+from speechmlp.config.schema import Config, LogMelConfig
 from speechmlp.data.dataset import SpokenLetters
 from speechmlp.data.packed import open_packed
-from speechmlp.errors import UserError, run_command
+from speechmlp.errors import UserError
 from speechmlp.evaluation.pictures import load_pyplot
 from speechmlp.files import whole_folder
 from speechmlp.models.augmentation import recorded_parts
@@ -43,21 +37,10 @@ img, audio {{ display: block; width: 13rem }}
 </style></head><body>
 <h1>{title}</h1>
 <pre>{settings}</pre>
-<table><tr><th>letter, speaker</th><th>as it is</th><th colspan="{versions}">as it is learnt</th></tr>
+<table><tr><th>letter, speaker</th><th>original</th><th colspan="{versions}">augmented</th></tr>
 {rows}
 </table></body></html>
 """
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", metavar="FILE", required=True, help="YAML file of the experiment")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value")
-    parser.add_argument("--output", metavar="FOLDER", default="runs/augment_sheet", help="replaced (%(default)s)")
-    parser.add_argument("--letters", type=int, metavar="N", default=8, help="rows (%(default)s)")
-    parser.add_argument("--versions", type=int, metavar="N", default=5, help="augmented ones of each (%(default)s)")
-    parser.add_argument("--seed", type=int, metavar="N", default=0, help="decides letters and draws (%(default)s)")
-    return parser
 
 
 def _rebuilt(energy: Tensor, spectrum: MelSpectrum) -> Tensor:
@@ -83,26 +66,38 @@ def _save(folder: Path, name: str, energy: Tensor, waveform: Tensor, ends: tuple
     soundfile.write(folder / f"{name}.wav", (0.7 * waveform / loudest).numpy(), SAMPLE_RATE, subtype="PCM_16")
 
 
-def _sheet(arguments: argparse.Namespace) -> int:
+def write_sheet(config: Config, config_name: str, output: str, letters: int, versions: int, seed: int) -> int:
+    """Writes the page into a folder, which is replaced, and returns how many letters it shows.
+
+    Args:
+        config: the configuration.
+        config_name: its file or name, for the page and for messages.
+        output: the folder.
+        letters: rows, at most `BATCH`.
+        versions: augmented ones of each letter.
+        seed: decides letters and draws.
+
+    Raises:
+        UserError: there is no augmentation or nothing to draw it with, or the folder cannot be replaced.
+    """
     pyplot = load_pyplot()
-    if not 1 <= arguments.letters <= BATCH or arguments.versions < 1:
+    if not 1 <= letters <= BATCH or versions < 1:
         raise UserError(f"expected 1 to {BATCH} --letters and 1 or more --versions")
-    config = load_config(arguments.config, arguments.overrides)
     if config.augment is None:
-        raise UserError(f"{arguments.config}: augment is null, so there is nothing to show; see configs/letters.yaml")
-    letters = SpokenLetters(open_packed(config.corpus), "train")
-    torch.manual_seed(arguments.seed)
-    positions = torch.randperm(len(letters))[:BATCH]
-    waveforms = letters.to(torch.device("cpu")).take(positions).waveforms
+        raise UserError(f"{config_name}: augment is null, so there is nothing to show; see configs/letters.yaml")
+    corpus = SpokenLetters(open_packed(config.corpus), "train")
+    torch.manual_seed(seed)
+    positions = torch.randperm(len(corpus))[:BATCH]
+    waveforms = corpus.to(torch.device("cpu")).take(positions).waveforms
     augment = SpeechClassifier(config).augment
     in_mel = config.front_end.kind != "raw"
     front_end = config.front_end if config.front_end.kind != "raw" else LogMelConfig()
     spectrum = MelSpectrum(front_end, padding="constant", mean_power=True)
 
-    with whole_folder(arguments.output, mark="index.html") as folder, torch.no_grad():
-        shown = min(arguments.letters, len(positions))
+    with whole_folder(output, mark="index.html") as folder, torch.no_grad():
+        shown = min(letters, len(positions))
         rows = [[] for _ in range(shown)]  # type: list[list[str]]
-        for version in range(1 + arguments.versions):
+        for version in range(1 + versions):
             moved, start, end = waveforms, torch.zeros(len(waveforms)), torch.zeros(len(waveforms))
             if version:
                 moved, ends = augment.waveforms(waveforms)
@@ -113,27 +108,22 @@ def _sheet(arguments: argparse.Namespace) -> int:
             for row in range(shown):
                 name = f"{row}-{version}"
                 _save(folder, name, energy[row], sound[row], (start[row].item(), end[row].item()), pyplot)
-                what = "as it is" if not version else f"version {version}"
+                what = "original" if not version else f"version {version}"
                 rows[row].append(
                     f'<td><img src="{name}.png" alt="{what}"><audio controls src="{name}.wav"></audio></td>'
                 )
-        utterances = [letters.utterances[int(position)] for position in positions[:shown]]
+        utterances = [corpus.utterances[int(position)] for position in positions[:shown]]
         lines = [
             f"<tr><th>{html.escape(f'{utterance.letter}, {utterance.speaker}')}</th>{''.join(cells)}</tr>"
             for utterance, cells in zip(utterances, rows, strict=True)
         ]
         settings = ", ".join(f"{key} {value}" for key, value in config.augment.model_dump().items() if value)
-        title = f"Augmentation of {Path(arguments.config).name}"
+        title = f"Augmentation of {Path(config_name).name}"
         page = PAGE.format(
             title=html.escape(title),
             settings=html.escape(settings),
-            versions=arguments.versions,
+            versions=versions,
             rows="\n".join(lines),
         )
         (folder / "index.html").write_text(page, encoding="utf-8")
-    print(f"Sheet: {Path(arguments.output) / 'index.html'}: {shown} letters, {arguments.versions} versions of each")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(_parser(), _sheet, None))
+    return shown

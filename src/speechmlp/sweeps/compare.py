@@ -1,25 +1,13 @@
-#!/usr/bin/env python3
-"""Compares groups of runs that differ in their seed only: a Markdown table with a paired test against the first group.
+"""Groups of runs that differ in their seed only, compared with the first group by a paired test."""
 
-Runs are grouped by their folder's name without `-seedN`; figures are the best epoch's on the validation split. The
-test is the exact sign-flip permutation test on the differences of equal seeds.
-"""
-
-import argparse
 import itertools
 import re
 import statistics
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from speechmlp.errors import UserError, run_command
+from speechmlp.errors import UserError
 from speechmlp.sweeps.jobs import read_metrics
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders; the first one's group is the baseline")
-    return parser
 
 
 def sign_flip_p(differences: list[float]) -> float:
@@ -32,8 +20,12 @@ def sign_flip_p(differences: list[float]) -> float:
     return hits / len(flips)
 
 
-def read_groups(runs: list[str]) -> dict[str, dict[int, float]]:
-    """Returns group -> seed -> best validation accuracy."""
+def read_groups(runs: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Returns group -> seed -> best validation accuracy.
+
+    Raises:
+        UserError: a run is not finished, or there is none.
+    """
     groups: dict[str, dict[int, float]] = {}
     for run in runs:
         match = re.fullmatch(r"(.*?)-seed(\d+)", Path(run).name)
@@ -48,10 +40,10 @@ def read_groups(runs: list[str]) -> dict[str, dict[int, float]]:
     return groups
 
 
-def _compare(arguments: argparse.Namespace) -> int:
-    groups = read_groups(arguments.runs)
+def render_table(groups: dict[str, dict[int, float]]) -> str:
+    """Returns a Markdown table of groups as `read_groups` returns them; the first one is the baseline."""
     baseline = next(iter(groups.values()))
-    print("| runs | seeds | validation accuracy | difference | p |\n|---|---|---|---|---|")
+    rows = ["| runs | seeds | validation accuracy | difference | p |", "|---|---|---|---|---|"]
     for name, accuracies in groups.items():
         values = list(accuracies.values())
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
@@ -61,9 +53,5 @@ def _compare(arguments: argparse.Namespace) -> int:
             cells += ["", ""]
         else:
             cells += [f"{100 * statistics.mean(differences):+.2f}", f"{sign_flip_p(differences):.3f}"]
-        print(f"| {' | '.join(cells)} |")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(_parser(), _compare, None))
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)

@@ -7,11 +7,11 @@ import soundfile
 
 from tests.conftest import ROOT, Run
 
-SHEET = ROOT / "scripts" / "augment_sheet.py"
+SHEET = ["-m", "speechmlp", "augment-sheet"]
 
 
 def test_the_sheet_shows_and_plays_every_version(synthetic_corpus: Path, run_python: Run, tmp_path: Path) -> None:
-    config = [SHEET, "--config", ROOT / "configs" / "letters.yaml", f"corpus.manifest={synthetic_corpus}"]
+    config = [*SHEET, "--config", ROOT / "configs" / "letters.yaml", f"corpus.manifest={synthetic_corpus}"]
     result = run_python(*config, "--letters", "2", "--versions", "3", "--output", "sheet")
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "sheet" / "index.html").read_text()
@@ -37,14 +37,14 @@ def test_the_sheet_shows_waveform_augmentation(tone_corpus: Path, run_python: Ru
     (tmp_path / "raw.yaml").write_text(
         f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\naugment: {{speed: 0.3, shift: 1.0}}\n"
     )
-    result = run_python(SHEET, "--config", "raw.yaml", "--letters", "1", "--versions", "1", "--output", "sheet")
+    result = run_python(*SHEET, "--config", "raw.yaml", "--letters", "1", "--versions", "1", "--output", "sheet")
     assert result.returncode == 0, result.stderr
     as_it_is, moved = (soundfile.read(tmp_path / "sheet" / f"0-{version}.wav")[0] for version in range(2))
     assert abs(as_it_is - moved).max() > 0.1
 
 
 def test_mistakes_are_told_and_nothing_is_overwritten(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
-    seed = [SHEET, "--config", ROOT / "configs" / "seed.yaml", f"corpus.manifest={tone_corpus}"]
+    seed = [*SHEET, "--config", ROOT / "configs" / "seed.yaml", f"corpus.manifest={tone_corpus}"]
     plain = run_python(*seed)
     assert plain.returncode == 2
     assert "augment is null" in plain.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from speechmlp.runs.checkpoint import load_checkpoint
-from tests.conftest import ROOT, Run
+from tests.conftest import Run
 
 
 def test_temperatures_are_fitted_taken_over_and_given(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_temperatures_are_fitted_taken_over_and_given(tone_corpus: Path, run_pyt
         assert "Temperature" not in trained.stdout  # every validation utterance was learnt
     one, two = (tmp_path / "runs" / name / "best.pt" for name in ("one", "two"))
     assert load_checkpoint(one).temperature == 1.0
-    calibrate = [ROOT / "scripts" / "calibrate.py", "--checkpoint"]
+    calibrate = ["-m", "speechmlp.calibrate", "--checkpoint"]
     fitted = run_python(*calibrate, one, "--manifest", tone_corpus, "--split", "test")
     assert fitted.returncode == 0, fitted.stderr
     assert fitted.stdout.startswith(f"Temperature: 1.000 -> {load_checkpoint(one).temperature:.3f}: ")
