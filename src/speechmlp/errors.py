@@ -52,8 +52,8 @@ def exit_status(action: Callable[[], int]) -> int:
     """Runs an action and returns the exit status.
 
     Returns:
-        that of the action, 0 for success; 2 for an error that the user can fix, printed to standard error, one line per problem;
-        130 after Ctrl-C.
+        that of the action, 0 for success; 2 for an error that the user can fix, printed to standard error, one line
+        per problem; 130 after Ctrl-C.
     """
     try:
         return action()
