@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Trains and evaluates the rows of the README's results table and writes the table.
+"""Trains and evaluates the rows of the results table and writes it to docs/results.md, and three rows to README.md.
 
-Runs and scores are kept in runs/results/: what is finished is not repeated, what was interrupted goes on. The summary
-is docs/results.json; rows that are not asked for keep their figures. `--table-only` writes the table from the summary.
+Runs and scores are kept in runs/results/: finished ones are not repeated, interrupted ones are continued. The summary
+is docs/results.json; rows that are not named keep their figures. `--table-only` writes the tables from the summary.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +28,25 @@ from speechmlp.sweeps.jobs import Job, finish_all
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = Path("runs") / "results"
 SUMMARY = ROOT / "docs" / "results.json"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- results: written by scripts/reproduce_results.py -->", "<!-- end of results -->"
+PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
+BEGIN, END = "<!-- results: written by reproduce_results.py -->", "<!-- end of results -->"
 PEER = "pocketsphinx"
 AN4 = "data/an4/manifest.tsv"
 ROWS: dict[str, tuple[str, list[str]]] = {
-    "letters_long": ("the model in the package: gMLP on aligned frames, AN4 + synthetic voices, 160 epochs", []),
+    "letters_long": ("the model in the package: gMLP on aligned frames, AN4 and synthetic voices, 160 epochs", []),
     "letters": ("the same, 80 epochs", []),
     "an4_only": ("gMLP on aligned frames, AN4 only", []),
-    "letters_small": ("gMLP under 100,000 parameters, taught by the second", []),
-    "letters_flat": ("flattened MLP on aligned frames, taught by the second", []),
-    "an4_log_mel": ("flattened MLP on log-mel at a fixed place", []),
+    "letters_small": ("gMLP under 100,000 parameters, student of the second", []),
+    "letters_flat": ("flattened MLP on aligned frames, student of the second", []),
+    "an4_log_mel": ("flattened MLP on log-mel frames at fixed positions", []),
     "an4_raw": ("MLP on the raw waveform, regularised", []),
     "seed": ("the textbook MLP: raw waveform, 16000-100-26", [f"corpus.manifest={AN4}"]),
-    PEER: ("peer: PocketSphinx, grammar of 26 letters", []),
+    PEER: ("for comparison: PocketSphinx, grammar of 26 letters", []),
 }
-"""Config name -> (what it is, overrides), teachers before those they teach."""
+"""Config name -> (what it is, overrides), teachers before their students."""
 SHIPPED = "letters_long"
-"""Its seed 0 gets temperature and threshold from a sibling that has not learnt the validation speakers."""
+"""Its seed 0 gets temperature and threshold from a sibling that was not trained on the validation speakers."""
+README_ROWS = (SHIPPED, "seed", PEER)
 
 
 def _manifests(name: str) -> list[str]:
@@ -119,40 +121,58 @@ def summarise(name: str, seeds: int, voices: str | None, old: dict[str, Any], at
     return row
 
 
-def render_table(summary: dict[str, Any]) -> str:
-    """Returns the Markdown table of a summary."""
+def render_table(summary: dict[str, Any], rows: Sequence[str] = tuple(ROWS), short: bool = False) -> str:
+    """Returns the Markdown table of a summary.
+
+    Args:
+        summary: figures by row.
+        rows: names, first to last; rows without figures are left out.
+        short: whether the E-set and the number of seeds are left out, and so is what the columns mean.
+    """
 
     def cell(figures: list[float] | None, seeds: int) -> str:
         if figures is None:
             return "–"
         return f"{100 * figures[0]:.1f} ± {100 * figures[1]:.1f}" if seeds > 1 else f"{100 * figures[0]:.1f}"
 
+    titles = ["clean", "telephone", "white noise 10 dB", "babble 10 dB", "other people's recordings", "E-set", "seeds"]
+    keys = [*CONDITIONS, "voices", "e_set"]
+    if short:
+        titles, keys = titles[:-2], keys[:-1]
     lines = [
-        "| accuracy in %, on 431 letters of AN4's ten unseen speakers | clean | telephone | white noise 10 dB "
-        "| babble 10 dB | E-set | other people's recordings | seeds |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| accuracy in %, 431 letters of AN4's ten test speakers | {' | '.join(titles)} |",
+        "|---" * (1 + len(titles)) + "|",
     ]
-    for name in (name for name in ROWS if name in summary):
+    for name in (name for name in rows if name in summary):
         row = summary[name]
         low, high = (f"{100 * edge:.1f}" for edge in row["interval"])
-        cells = [cell(row[key], row["seeds"]) for key in (*CONDITIONS, "e_set", "voices")]
+        cells = [cell(row[key], row["seeds"]) for key in keys]
         cells[0] += f" [{low}, {high}]"
+        cells += [] if short else [str(row["seeds"])]
         what = ROWS[name][0] if name == PEER else f"{ROWS[name][0]} (`configs/{name}.yaml`)"
-        lines.append(f"| {what} | {' | '.join(cells)} | {row['seeds']} |")
-    lines.append("")
-    lines.append(
-        "Mean ± standard deviation over seeds; in brackets the 95 % interval of seed 0 by bootstrap over speakers. "
-        "Other people's recordings: a manifest given to the script, neither trained on nor part of this repository."
-    )
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    if not short:
+        lines.append("")
+        lines.append(
+            "Mean ± standard deviation over seeds. In brackets: the 95 % interval of seed 0, by bootstrap over\n"
+            "speakers. Other people's recordings: a manifest given to the script; no model was trained on it, and it\n"
+            "is not part of this repository."
+        )
     return "\n".join(lines)
 
 
-def write_table(summary: dict[str, Any]) -> None:
-    """Replaces the table in README.md."""
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n{render_table(summary)}\n{END}{after}", encoding="utf-8")
+def render_tables(summary: dict[str, Any]) -> dict[Path, str]:
+    """Returns the table of each document."""
+    return {PAGE: render_table(summary), README: render_table(summary, README_ROWS, short=True)}
+
+
+def write_tables(summary: dict[str, Any]) -> None:
+    """Replaces the tables in docs/results.md and README.md."""
+    for document, table in render_tables(summary).items():
+        text = document.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        document.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -163,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--voices", metavar="FILE", help="manifest of other people's recordings, for a column of its own"
     )
-    parser.add_argument("--table-only", action="store_true", help="write README's table from docs/results.json")
+    parser.add_argument("--table-only", action="store_true", help="write the tables from docs/results.json")
     return parser
 
 
@@ -181,7 +201,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         for name in tqdm(arguments.rows, "rows", disable=None):
             summary[name] = summarise(name, arguments.seeds, arguments.voices, summary.get(name, {}), arguments.at_once)
             SUMMARY.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    write_table(summary)
+    write_tables(summary)
     print(render_table(summary))
     return 0
 
