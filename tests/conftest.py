@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +25,15 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_RECORDINGS = ROOT.parent / "shared" / "data"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+PYTHONS = (
+    "current",
+    pytest.param(
+        "before tarfile.data_filter",
+        marks=pytest.mark.skipif(sys.version_info >= (3, 14), reason="this Python's tarfile needs data_filter itself"),
+    ),
+)
+"""Current security releases of Python, and earlier ones."""
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

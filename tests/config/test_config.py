@@ -117,7 +117,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ("a: !!bool 5", "my.yaml:1: tags are not supported"),
         (
             "training: {epochs: -0x" + "f" * 5000 + "}",
-            "my.yaml: training.epochs: expected greater than 0, found a value",
+            "my.yaml: training.epochs: expected greater than 0, found ",
         ),
         ("a: 2001-99-99", "my.yaml: expected plain YAML"),
     ],

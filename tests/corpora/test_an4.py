@@ -18,7 +18,7 @@ from speechmlp.corpora.synthetic import ESpeak, draw_voices
 from speechmlp.data.manifest import read_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
-from tests.conftest import Run
+from tests.conftest import PYTHONS, Run
 
 PRONUNCIATIONS = """A AH|A(2) EY|B B IY|C S IY|D D IY|E IY|F EH F|G JH IY|H EY CH|I AY|J JH EY|K K EY|L EH L|M EH M
 N EH N|NO N OW|O OW|P P IY|Q K Y UW|R AA R|S EH S|T T IY|U Y UW|V V IY|W D AH B AH L Y UW|X EH K S|Y W AY|Z Z IY
@@ -149,7 +149,7 @@ def test_failed_downloads_leave_nothing_under_the_corpus_name(tmp_path: Path, se
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.download.partial", "www"]
 
 
-@pytest.mark.parametrize("python", ["current", "before tarfile.data_filter"])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_an_archive_cannot_write_outside_its_folder(
     python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

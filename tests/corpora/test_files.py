@@ -110,6 +110,8 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     return info
 
 
+from tests.conftest import PYTHONS
+
 EVIL = {
     "parent": [member("../outside")],
     "deep parent": [member("a/../../outside")],
@@ -122,7 +124,7 @@ EVIL = {
 }
 
 
-@pytest.mark.parametrize("python", ["current", "before tarfile.data_filter"])
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("kind", EVIL)
 def test_archives_write_nothing_outside_their_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, python: str
