@@ -17,6 +17,7 @@ import pytest
 
 from speechmlp.corpora.files import download, unpack
 from speechmlp.errors import UserError
+from tests.conftest import PYTHONS
 
 DATA = np.random.default_rng(0).bytes(3_000_000)
 
@@ -109,8 +110,6 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     info.type, info.linkname = kind, link
     return info
 
-
-from tests.conftest import PYTHONS
 
 EVIL = {
     "parent": [member("../outside")],
