@@ -1,13 +1,7 @@
 """Configuration of the documentation site, which scripts/docs builds."""
 
-import sys
-from pathlib import Path
-
 from sphinx.application import Sphinx
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import config_reference
 from speechmlp import __version__
 
 project = "speechmlp"
@@ -36,12 +30,10 @@ INCLUDED = {
 
 
 def _prepare(_: Sphinx, page: str, source: list[str]) -> None:
-    """Inserts the keys of the configuration into their page, and links to pages instead of documents outside."""
+    """Links to pages instead of documents outside this folder."""
     up = "../" * page.count("/")
     for document, included in INCLUDED.items():
         source[0] = source[0].replace(f"](../{up}{document}", f"]({up}{included}")
-    if page == "configuration":
-        source[0] = source[0].replace(config_reference.MARKER, config_reference.render())
 
 
 def setup(app: Sphinx) -> None:

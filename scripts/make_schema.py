@@ -20,6 +20,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "docs/audit.schema.json": Audit,
 }
 LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+MARKER = "<!-- keys, which docs/configuration.md includes -->\n"
 INTRODUCTION = """# Configurations
 
 A configuration is a YAML file with all settings of a training run. On the command line, `key.path=value` changes one:
@@ -75,7 +76,11 @@ def reference(config: type[BaseModel] = Config) -> str:
     visit("", "")
     files = sorted((ROOT / "configs").glob("*.yaml"))
     headers = {path.name: path.read_text(encoding="utf-8").splitlines()[1].removeprefix("# ") for path in files}
-    parts = [INTRODUCTION, "\n".join(_item(f"[`{name}`]({name}): {text}") for name, text in headers.items()) + "\n"]
+    parts = [
+        INTRODUCTION,
+        "\n".join(_item(f"[`{name}`]({name}): {text}") for name, text in headers.items()) + "\n",
+        MARKER,
+    ]
     for name, places in paths.items():
         fields = sections[name]["properties"]
         kind = fields["kind"]["const"] if "kind" in fields else None
