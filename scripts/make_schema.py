@@ -29,6 +29,7 @@ A configuration is a YAML file with all settings of a training run. On the comma
 
 The files here have every key; a key that is left out gets its default. Anchors, aliases and tags are not supported.
 Editors with a YAML language server check the files against `schema.json` and show the descriptions below.
+[data/README.md](../data/README.md) says how to make the corpora.
 
 `scripts/make_schema.py` writes this page from the files and the schema.
 """
