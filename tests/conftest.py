@@ -1,11 +1,13 @@
 """Shared fixtures: generated recordings, and a synthetic corpus and a trained model that all workers share."""
 
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,15 @@ def tone(hertz: float, seconds: float, rate: int = 16_000, level: float = 0.5) -
     return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
+@cache
+def tone_file(speaker: int, letter: int) -> bytes:
+    """Returns a recording of `tone_corpus`."""
+    file, rate = io.BytesIO(), (16_000, 22_050)[speaker % 2]
+    wave = tone(200 + 120 * letter, 0.3 + 0.05 * speaker, rate, 0.2 + 0.1 * speaker)
+    soundfile.write(file, wave, rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
 @pytest.fixture
 def tone_corpus(tmp_path: Path) -> Path:
     """The manifest of a corpus of tones: 26 pitches by 6 speakers of different loudness and rate."""
@@ -83,9 +94,7 @@ def tone_corpus(tmp_path: Path) -> Path:
         for index, letter in enumerate(LETTERS):
             path = folder / f"s{number}" / f"{letter}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            rate = (16_000, 22_050)[number % 2]
-            wave = tone(200 + 120 * index, 0.3 + 0.05 * number, rate, 0.2 + 0.1 * number)
-            soundfile.write(path, wave, rate, subtype="PCM_16")
+            path.write_bytes(tone_file(number, index))
             utterances.append(Utterance(path, letter, f"s{number}", split))  # type: ignore[arg-type]
     write_manifest(folder / "manifest.tsv", utterances)
     return folder / "manifest.tsv"

@@ -59,6 +59,8 @@ def test_a_model_learns_to_decline_noise(gate: str, tone_corpus: Path, run_pytho
     assert evaluation.rejection.roc_area > 0.8  # beeps among the noises are tones too
     assert f"Rejected below a probability of {best.reject_below:.3f}: " in evaluated.stdout
     assert evaluation.scores.num_utterances == 26  # noises are not among the letters
+    if gate == "false":
+        return
     noisy = run_python("-m", "speechmlp.evaluate", "--condition", "babble_0db", "--json", "noisy.json")
     assert noisy.returncode == 0, noisy.stderr
     heard = Evaluation.model_validate_json((tmp_path / "noisy.json").read_text()).rejection

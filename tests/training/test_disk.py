@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scripts.check_runs import EXPERIMENTS, make_corpora, start, train_whole
+from scripts.check_runs import EXPERIMENTS, make_corpora, start
 
 from speechmlp.runs.checkpoint import load_checkpoint
+from tests.forks import Forks
 
 LIMIT = 11 << 19
 """Bytes: more than the decoded letters or best.pt take, and less than last.pt with its optimizer."""
@@ -28,11 +29,12 @@ needs_mount = pytest.mark.skipif(not can_mount(), reason="no file systems of one
 
 
 @pytest.fixture(scope="module")
-def good_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good_run(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Path:
     """A folder with corpora and a run of one epoch."""
     folder = tmp_path_factory.mktemp("disk")
     make_corpora(folder)
-    train_whole(folder, *PLAIN, "output.name=good", "training.epochs=1")
+    command = ["-m", "speechmlp.train", *PLAIN, "output.name=good", "training.epochs=1"]
+    forks.run(command, folder).check_returncode()
     return folder
 
 
@@ -103,6 +105,7 @@ def test_a_limit_of_the_size_of_files(folder: Path) -> None:
     require_intact(folder)
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_is_removed(folder: Path) -> None:
     gone = folder / "runs/gone"
     with start(folder, *PLAIN, "output.name=gone", "training.epochs=100000") as process:
@@ -123,9 +126,7 @@ def test_a_run_folder_that_is_removed(folder: Path) -> None:
     require_intact(folder)
 
 
-def test_a_run_that_was_killed_while_it_wrote_leaves_nothing_after_the_next(folder: Path) -> None:
+def test_a_run_that_was_killed_while_it_wrote_leaves_nothing_after_the_next(folder: Path, forks: Forks) -> None:
     (folder / "runs/good/.best.pt.partial").write_bytes(b"half")
-    resumed = start(folder, "--resume", "runs/good", "training.epochs=2")
-    resumed.communicate()
-    assert resumed.returncode == 0
+    forks.run([*RESUME, "training.epochs=2"], folder).check_returncode()
     require_intact(folder)

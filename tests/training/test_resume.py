@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from scripts.check_runs import EXPERIMENTS, growth, haul, interrupt, make_corpora, start, train_whole
 
+from tests.conftest import Run
+
 LETTERS = "corpus.manifest=letters/manifest.tsv"
 
 
@@ -25,17 +27,18 @@ def test_what_is_killed_or_interrupted_goes_on_bit_for_bit(device: str, tmp_path
         assert trial.problems == (), trial
 
 
-def test_a_second_process_is_refused_and_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_and_ctrl_c_says_how_to_go_on(tmp_path: Path, run_python: Run) -> None:
     make_corpora(tmp_path)
     with start(tmp_path, *EXPERIMENTS["plain"], LETTERS, "training.epochs=100000", "output.name=long_run") as first:
         assert first.stdout is not None
         for line in first.stdout:
             if line.startswith("epoch 2/"):
                 break
-        second = start(tmp_path, "--resume", "runs/long_run")
-        _, errors = second.communicate()
+        second = run_python("-m", "speechmlp.train", "--resume", "runs/long_run")
         assert second.returncode == 2
-        assert errors == "error: runs/long_run: another process is using this run; wait for it, or start a new run\n"
+        assert second.stderr == (
+            "error: runs/long_run: another process is using this run; wait for it, or start a new run\n"
+        )
         first.send_signal(signal.SIGINT)
         asked = time.perf_counter()
         _, errors = first.communicate()
@@ -44,10 +47,9 @@ def test_a_second_process_is_refused_and_ctrl_c_says_how_to_go_on(tmp_path: Path
     assert errors.startswith("interrupted ")
     assert errors.endswith("; saved, go on with: speechmlp train --resume runs/long_run\n")
     assert len(errors.splitlines()) == 1
-    absent = start(tmp_path, "--resume", "runs/absent")
-    _, errors = absent.communicate()
-    assert (absent.returncode, len(errors.splitlines())) == (2, 1)
-    assert "runs/absent: " in errors
+    absent = run_python("-m", "speechmlp.train", "--resume", "runs/absent")
+    assert (absent.returncode, len(absent.stderr.splitlines())) == (2, 1)
+    assert "runs/absent: " in absent.stderr
 
 
 @pytest.mark.slow
