@@ -52,7 +52,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             hmm=model, dict=str(dictionary), jsgf=str(grammar), cmn="batch", bestpath=False, loglevel="FATAL"
         )
         logits = torch.zeros(len(letters), len(LETTERS))
-        batches = letters.heard(arguments.condition, torch.device("cpu")).batches(1)
+        batches = letters.in_condition(arguments.condition, torch.device("cpu")).batches(1)
         for index, batch in enumerate(tqdm(batches, "decoding", len(letters), disable=None)):
             decoder.start_utt()
             samples = (batch.waveforms[0] * FULL_SCALE).clamp(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16)

@@ -26,7 +26,7 @@ DOUBTS = 24
 ROWS = 200
 """Utterances of each kind in a table; the JSON has all."""
 SECONDS = 3.0
-"""Of a recording that are heard."""
+"""Longest part of a recording that is played."""
 
 
 def _heard(path: str, utterances: Mapping[str, Utterance], item: Item | DoubtedLabel) -> Tensor | None:

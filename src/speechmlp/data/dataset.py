@@ -113,7 +113,7 @@ class SpokenLetters(Dataset[Item]):
         everything = self.to(torch.device("cpu")).batches(1024)
         return torch.cat([batch.waveforms.square().sum(1) / batch.lengths.clamp_min(1) for batch in everything])
 
-    def heard(self, condition: str, device: torch.device) -> "DeviceCorpus":
+    def in_condition(self, condition: str, device: torch.device) -> "DeviceCorpus":
         """Returns the utterances on a device under a listening condition, given by name."""
         if condition == "clean":
             return self.to(device)

@@ -41,7 +41,7 @@ def _confusion(scores: Scores) -> Picture:
     axes.set_yticks(range(26), LETTERS)
     axes.set_xlabel("recognised")
     axes.set_ylabel("spoken")
-    most = ", ".join(f"{spoken} as {heard} {count} times" for spoken, heard, count in scores.confusions(5))
+    most = ", ".join(f"{spoken} as {recognised} {count} times" for spoken, recognised, count in scores.confusions(5))
     return draw(figure, f"Confusion matrix. Most frequent mistakes: {most or 'none'}")
 
 

@@ -80,10 +80,10 @@ class Scores(Result):
         """Returns the most frequent mistakes as (spoken, recognised, count), most frequent first."""
         names = [scores.letter for scores in self.letters]
         pairs = [
-            (names[spoken], names[heard], count)
+            (names[spoken], names[recognised], count)
             for spoken, row in enumerate(self.confusion)
-            for heard, count in enumerate(row)
-            if count and spoken != heard
+            for recognised, count in enumerate(row)
+            if count and spoken != recognised
         ]
         return sorted(pairs, key=lambda pair: -pair[2])[:most]
 

@@ -115,7 +115,7 @@ def evaluate(
     for problem in packed.skipped:
         warn(f"left out: {problem}")
 
-    corpus = utterances.heard(condition, place)
+    corpus = utterances.in_condition(condition, place)
     model = trained.model.to(place)
     logits, labels = predict(model, corpus)
     temperature, speakers = trained.temperature, utterances.speakers
@@ -204,7 +204,7 @@ def _sweep(
     found = []
     names = [(kind, name) for kind, conditions in SWEEPS.items() for name in conditions]
     for kind, name in tqdm(names, "listening", disable=None):
-        right = predict(model, utterances.heard(name, device))[0].argmax(1) == labels
+        right = predict(model, utterances.in_condition(name, device))[0].argmax(1) == labels
         accuracy = bootstrap.share(right)
         if accuracy is not None:
             found.append(Robustness(kind=kind, condition=name, level=parse_condition(name)[1], accuracy=accuracy))
@@ -222,7 +222,7 @@ def _reject(
 ) -> Rejection:
     """Scores the rejection of recordings without a letter, compared with letters whose logits are [N, 26]."""
     parts, kinds = load_negatives(config.corpus, [str(manifest) for manifest in negatives], split)
-    others = torch.cat([predict(trained.model, part.heard(condition, device))[0] for part in parts])
+    others = torch.cat([predict(trained.model, part.in_condition(condition, device))[0] for part in parts])
     return score_rejection(logits, others, kinds, trained.reject_below, trained.temperature)
 
 

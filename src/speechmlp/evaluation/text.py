@@ -88,7 +88,7 @@ def format_scores(scores: Scores) -> str:
     ]
     if confusions := scores.confusions():
         lines.append("Most frequent confusions (spoken -> recognised):")
-        lines.append("  " + ", ".join(f"{spoken} -> {heard} {count}x" for spoken, heard, count in confusions))
+        lines.append("  " + ", ".join(f"{spoken} -> {recognised} {count}x" for spoken, recognised, count in confusions))
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ from speechmlp.models.aligned import Aligned
 from speechmlp.models.tensor_file import read_tensors
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "segments.pt"
-"""The network in the package; its card lies beside it."""
+"""The network in the package; its card is in the same folder."""
 FORMAT = 1
 
 

@@ -78,5 +78,5 @@ class Learner(nn.Module):
         with torch.autocast(features.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             logits = self.model.network(features)
         loss = F.cross_entropy(logits.float(), targets)
-        sought = loss if self.teachers is None else self.teachers.loss(logits.float(), features, loss)
-        return sought + front_end_loss, loss
+        objective = loss if self.teachers is None else self.teachers.loss(logits.float(), features, loss)
+        return objective + front_end_loss, loss

@@ -212,8 +212,8 @@ class TrainingRun:
         self._warned.add(kind)
 
     def _save_last(self, begun: PartialEpoch | None = None) -> None:
-        learnt = None if self.average is None else self.model.state_dict()
-        state = {"optimizer": self.optimizer.state_dict(), "model": learnt, "partial": begun and vars(begun)}
+        weights = None if self.average is None else self.model.state_dict()
+        state = {"optimizer": self.optimizer.state_dict(), "model": weights, "partial": begun and vars(begun)}
         save_checkpoint(self.run / LAST, self.config, self.used, self.history, state)
 
     def _keep_best(self) -> list[str]:

@@ -134,9 +134,9 @@ class TrainingStep:
     def _learn(self, batch: Batch, weight: float = 1.0) -> Tensor:
         """Does a step; `weight` is that of this process in the mean gradient."""
         self._model.zero_grad(set_to_none=True)
-        sought, loss = self._learner(batch)
-        (sought if weight == 1 else weight * sought).backward()
-        self.watch(sought)
+        objective, loss = self._learner(batch)
+        (objective if weight == 1 else weight * objective).backward()
+        self.watch(objective)
         if self._config.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_grad_norm)
         self._optimizer.step()
