@@ -19,52 +19,24 @@ from speechmlp.config.schema import CorpusConfig
 from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.data.packed import open_packed
 from speechmlp.labels import LETTERS
+from tests.acceptance.audit import main as plant
+from tests.audit.generated import write_clean_corpus
 from tests.conftest import ROOT, Run
 
 AUDIT = ["-m", "speechmlp.audit", "--manifest"]
 
 
-def letter_like(letter: str, speaker: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns a hiss and a gliding harmonic sound, whose spectrum depends on the letter, padded with faint noise."""
-    index, seconds = LETTERS.index(letter), rng.uniform(0.3, 0.4)
-    count = round(16_000 * seconds)
-    melody = np.interp(np.arange(count), np.linspace(0, count, 8), rng.uniform(0.8, 1.2, 8))
-    pitch = melody * (90 + 12 * speaker + rng.uniform(0, 8))
-    phase = 2 * np.pi * np.cumsum(pitch) / 16_000
-    formants = np.array([300 + 20 * index, 1000 + 45 * index, 2600 + 30 * index])
-    voiced = sum(
-        np.sin(number * phase) * np.exp(-np.abs(number * pitch.mean() - formants) / 250).sum()
-        for number in range(1, 40)
-    )
-    hiss = rng.normal(size=count) * np.exp(-np.arange(count) / (300 + 40 * (index % 7)))
-    envelope = np.interp(np.arange(count), [0, 900, count - 1500, count], [0.0, 1.0, 0.8, 0.0])
-    sound = envelope * (voiced / np.abs(voiced).max() + 0.4 * hiss)
-    padded = np.pad(0.3 * sound, 1600) + 2e-4 * rng.normal(size=count + 3200)
-    return padded.astype(np.float32)
-
-
 @pytest.fixture(scope="session")
 def clean_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A manifest without faults: all letters by each of 12 speakers, in three splits."""
-    folder = tmp_path_factory.mktemp("clean")
-    rng = np.random.default_rng(0)
-    utterances = []
-    for speaker in range(12):
-        split = "train" if speaker < 6 else "valid" if speaker < 9 else "test"
-        for letter in LETTERS:
-            path = folder / f"s{speaker:02}" / f"{letter}.wav"
-            path.parent.mkdir(exist_ok=True)
-            soundfile.write(path, letter_like(letter, speaker, rng), 16_000, subtype="PCM_16")
-            utterances.append(Utterance(path, letter, f"s{speaker:02}", split))  # type: ignore[arg-type]
-    write_manifest(folder / "manifest.tsv", utterances)
-    return folder / "manifest.tsv"
+    return write_clean_corpus(tmp_path_factory.mktemp("clean"))
 
 
-def test_every_planted_fault_is_found_and_nothing_else(clean_corpus: Path, run_python: Run) -> None:
-    result = run_python(ROOT / "scripts" / "check_audit.py", "--manifest", clean_corpus)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.startswith("Clean: 312 utterances, 0 kinds of errors\nPlanted: "), result.stdout  # no finding
-    planted = re.search(r"Planted: (\d+) kinds of faults, one each; found: (\d+)", result.stdout)
+def test_every_planted_fault_is_found_and_nothing_else(clean_corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed = plant(["--manifest", str(clean_corpus)]), capsys.readouterr().out
+    assert status == 0, printed
+    assert printed.startswith("Clean: 312 utterances, 0 kinds of errors\nPlanted: "), printed  # no finding
+    planted = re.search(r"Planted: (\d+) kinds of faults, one each; found: (\d+)", printed)
     assert planted is not None
     assert int(planted[1]) == int(planted[2]) >= 20
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from scripts.evaluate_spelling import edit_distance, write_automaton
+from scripts.release.evaluate_spelling import edit_distance, write_automaton
 
 from speechmlp.corpora.an4 import read_samples, read_tree
 from speechmlp.errors import UserError
@@ -92,7 +92,9 @@ def test_files_that_are_not_a_scorer_are_refused(tmp_path: Path) -> None:
     torch.save([1], tmp_path / "list.pt")
     torch.save({"format": 1, "model": {"layers.0.weight": torch.zeros(1)}}, tmp_path / "other.pt")
     for name in ("bomb", "text", "list", "other"):
-        with pytest.raises(UserError, match=rf"{name}.pt: cannot be read; expected what scripts/train_segments.py"):
+        with pytest.raises(
+            UserError, match=rf"{name}.pt: cannot be read; expected what scripts/release/train_segments.py"
+        ):
             load_scorer(tmp_path / f"{name}.pt")
     with pytest.raises(UserError, match=r"absent.pt: the package contains no model for spelling; install it again"):
         load_scorer(tmp_path / "absent.pt")

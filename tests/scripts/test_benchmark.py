@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-import scripts.benchmark
-from scripts.benchmark import PARTS, _benchmark, _parser
-from scripts.benchmark_beside import epochs_beside
+import scripts.benchmarks.benchmark
+from scripts.benchmarks.benchmark import PARTS, _benchmark, _parser
+from scripts.benchmarks.beside import epochs_beside
 
 from speechmlp.errors import UserError
 from tests.conftest import ROOT, Run
@@ -14,7 +14,7 @@ from tests.conftest import ROOT, Run
 
 @pytest.mark.slow
 def test_training_is_measured_beside_a_limit_and_files(tone_corpus: Path, run_python: Run) -> None:
-    command = [ROOT / "scripts" / "benchmark_training.py", "--config", ROOT / "configs" / "seed.yaml"]
+    command = [ROOT / "scripts" / "benchmarks" / "training.py", "--config", ROOT / "configs" / "seed.yaml"]
     sizes = ["--utterances", "128", "--rounds", "2"]
     result = run_python(*command, *sizes, "device=cpu", f"corpus.manifest={json.dumps(str(tone_corpus))}")
     assert result.returncode == 0, result.stderr
@@ -43,7 +43,7 @@ def test_training_is_measured_beside_other_programs(tone_corpus: Path) -> None:
 
 def test_a_part_is_written_and_the_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = tmp_path / "benchmark.md"
-    monkeypatch.setattr(scripts.benchmark, "DOCUMENT", document)
+    monkeypatch.setattr(scripts.benchmarks.benchmark, "DOCUMENT", document)
     monkeypatch.setitem(PARTS, "start", ("Start and memory", ["scripts/dependencies.py --help"]))  # a quick one
     document.write_text(
         "# Speed\n\n## One clip\n\nkept\n\n## Start and memory\n\noutdated\n\n## Training\n\nkept too\n"
@@ -63,5 +63,5 @@ def test_a_part_is_written_and_the_others_stay(tmp_path: Path, monkeypatch: pyte
 def test_the_document_holds_every_part() -> None:
     text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
     parts = [part for name, part in PARTS.items() if name != "gpu" or f"## {part[0]}\n" in text]
-    assert all(f"## {title}\n" in text for title, _ in parts), "run scripts/benchmark.py"
+    assert all(f"## {title}\n" in text for title, _ in parts), "run scripts/benchmarks/benchmark.py"
     assert all(f"`{command}`" in text for _, commands in parts for command in commands)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts.package_weights import render_card, strip
+from scripts.release.package_weights import render_card, strip
 
 from speechmlp.config.loading import override_config
 from speechmlp.config.schema import Config

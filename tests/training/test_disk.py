@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scripts.check_runs import EXPERIMENTS, make_corpora, start
 
 from speechmlp.runs.checkpoint import load_checkpoint
+from tests.acceptance.runs import EXPERIMENTS, make_corpora, start
 from tests.forks import Forks
 
 LIMIT = 11 << 19

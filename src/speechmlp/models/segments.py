@@ -106,7 +106,7 @@ def load_scorer(path: str | Path = WEIGHTS) -> SegmentScorer:
     Raises:
         UserError: it cannot be read.
     """
-    expected = "expected what scripts/train_segments.py writes"
+    expected = "expected what scripts/release/train_segments.py writes"
     content = read_tensors(Path(path), expected, "the package contains no model for spelling; install it again")
     scorer = SegmentScorer()
     try:

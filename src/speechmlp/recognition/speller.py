@@ -42,7 +42,7 @@ BATCH = 4096
 BAR_AFTER = 2.0
 """Seconds until a progress bar appears on a terminal."""
 
-# Chosen on AN4's validation speakers by scripts/evaluate_spelling.py --split valid --tune.
+# Chosen on AN4's validation speakers by scripts/release/evaluate_spelling.py --split valid --tune.
 ODDS_WEIGHT, LETTER_WEIGHT, BONUS = 0.5, 1.5, 0.0
 """Weights of a segment's log-odds and of the letter's log-probability; added score of each letter."""
 

@@ -1,7 +1,8 @@
-"""The short version of `scripts/fuzz.py`."""
+"""Generated inputs: few of them here, more in test_acceptance.py."""
 
 import pytest
-from scripts.fuzz import KINDS, SECONDS, fuzz
+
+from tests.acceptance.fuzz import KINDS, SECONDS, fuzz
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,10 +1,11 @@
-#!/usr/bin/env python3
 """Kills training at random moments and inside checkpoint writes, resumes, and compares with the uninterrupted run.
 
 Weights, optimizer, metrics (but for the seconds) and the calibrated best.pt have to be the same bits. Two experiments:
 a plain one, and one with everything that draws or remembers: dropout, augmentation, mixup, a moving average, Muon,
 bfloat16, a mixed-in corpus and negatives. Then a run of thousands of epochs, whose memory and open files must not grow
 (Linux). Prints a Markdown table.
+
+    python -m tests.acceptance.runs
 """
 
 import argparse
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -30,7 +31,7 @@ from speechmlp.data.manifest import Split, Utterance, write_manifest
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS, NOT_A_LETTER
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RATE = 16_000
 ATTEMPTS = 10
 """To interrupt a run before it is over."""
@@ -191,10 +192,10 @@ def _until(process: "subprocess.Popen[str]", path: Path, there: bool) -> None:
         pass  # busy, because a write takes a millisecond
 
 
-def check(folder: Path, experiment: str, kills: int, seed: int) -> Iterator[tuple[str, Trial]]:
+def check(folder: Path, experiment: str, kills: int, seed: int, device: str = "cpu") -> Iterator[tuple[str, Trial]]:
     """Yields signal and outcome of so many SIGKILLs, and of a SIGINT and a SIGTERM for every ten."""
     chance = random.Random(seed)
-    arguments = [*EXPERIMENTS[experiment], "corpus.manifest=letters/manifest.tsv"]
+    arguments = [*EXPERIMENTS[experiment], "corpus.manifest=letters/manifest.tsv", f"device={device}"]
     seconds = train_whole(folder, *arguments, "output.name=whole")
     numbers = [signal.SIGKILL] * kills + [signal.SIGINT, signal.SIGTERM] * -(-kills // 10)
     for trial, number in enumerate(numbers):
@@ -244,9 +245,14 @@ def growth(measured: list[tuple[float, int]]) -> tuple[float, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.acceptance.runs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--kills", type=int, metavar="N", default=20, help="of each experiment (%(default)s)")
     parser.add_argument("--epochs", type=int, metavar="N", default=2000, help="of the long run; 0: none (%(default)s)")
+    parser.add_argument("--device", metavar="NAME", default="cpu", help="(%(default)s)")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the moments (%(default)s)")
     return parser
 
@@ -260,7 +266,7 @@ def _check(arguments: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix="speechmlp-resume-") as scratch:
             make_corpora(Path(scratch))
             counts: dict[str, list[int]] = {}
-            for name, trial in check(Path(scratch), experiment, arguments.kills, arguments.seed):
+            for name, trial in check(Path(scratch), experiment, arguments.kills, arguments.seed, arguments.device):
                 tried = counts.setdefault(f"{name} {trial.moment}{' (it had ended)' if trial.over else ''}", [0, 0])
                 tried[0] += 1
                 tried[1] += not trial.problems
@@ -281,5 +287,10 @@ def _check(arguments: argparse.Namespace) -> int:
     return 1 if lost else 0
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    return run_command(_parser(), _check, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(_parser(), _check, None))
+    sys.exit(main())

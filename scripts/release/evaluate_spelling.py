@@ -31,7 +31,7 @@ from speechmlp.labels import LETTERS
 from speechmlp.recognition.speller import Candidates, Speller, fingerprints, load_speller
 from speechmlp.recognition.word_list import WordList
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SHORTEST_NAME = 2
 MOST_WORDS = 10_000
 LOOP_PENALTY = 1e-4
@@ -187,8 +187,8 @@ def render_table(result: dict[str, Any]) -> str:
         "",
         f"{result['count']} utterances, {result['letters']} letters, of {result['speakers']} speakers of AN4's "
         f"{result['split']} split whose transcript has letters only; in %, in brackets the 95 % interval by bootstrap "
-        "over speakers. Written by `scripts/evaluate_spelling.py`, both recognisers in one run; how is in its first "
-        "lines, every utterance in [spelling.json](spelling.json).",
+        "over speakers. Written by `scripts/release/evaluate_spelling.py`, both recognisers in one run; how is in its "
+        "first lines, every utterance in [spelling.json](spelling.json).",
         "",
         f"| | {' | '.join(heads)} |",
         f"|---|{'---|' * len(heads)}",

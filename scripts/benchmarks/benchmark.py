@@ -17,11 +17,11 @@ import torch
 
 from speechmlp.errors import UserError, run_command
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "benchmark.md"
 HEAD = """# Speed
 
-Written by `scripts/benchmark.py`; each part says by which command, on which machine and at which commit.
+Written by `scripts/benchmarks/benchmark.py`; each part says by which command, on which machine and at which commit.
 """
 BEST = "configs/letters.yaml"
 ON_A_GPU = "--utterances 6238 --rounds 5 --without WAV device=cuda corpus.manifest=data/synthetic/manifest.tsv"
@@ -30,15 +30,15 @@ PARTS: dict[str, tuple[str, list[str]]] = {
     "training": (
         "Training",
         [
-            "scripts/benchmark_training.py --config configs/seed.yaml --utterances 2048 --rounds 5",
-            f"scripts/benchmark_training.py --config {BEST} --utterances 256 --rounds 5",
-            f"scripts/benchmark_training.py --config {BEST} --utterances 256 --rounds 5 training.precision=bfloat16",
+            "scripts/benchmarks/training.py --config configs/seed.yaml --utterances 2048 --rounds 5",
+            f"scripts/benchmarks/training.py --config {BEST} --utterances 256 --rounds 5",
+            f"scripts/benchmarks/training.py --config {BEST} --utterances 256 --rounds 5 training.precision=bfloat16",
         ],
     ),
     "gpu": (
         "Training on a GPU",
         [
-            f"scripts/benchmark_training.py --config {config} {ON_A_GPU} training.batch_size={size}"
+            f"scripts/benchmarks/training.py --config {config} {ON_A_GPU} training.batch_size={size}"
             for config in ("configs/seed.yaml", BEST)
             for size in (64, 512)
         ],
@@ -46,14 +46,14 @@ PARTS: dict[str, tuple[str, list[str]]] = {
     "beside": (
         "Beside other programs",
         [
-            "scripts/benchmark_beside.py --config configs/seed.yaml --rounds 2 training.epochs=10",
-            f"scripts/benchmark_beside.py --config {BEST} --rounds 2 training.epochs=2",
+            "scripts/benchmarks/beside.py --config configs/seed.yaml --rounds 2 training.epochs=10",
+            f"scripts/benchmarks/beside.py --config {BEST} --rounds 2 training.epochs=2",
         ],
     ),
-    "preparation": ("Preparation", ["scripts/benchmark_decoding.py", "scripts/benchmark_data.py"]),
-    "start": ("Start and memory", ["scripts/benchmark_start.py --rounds 3"]),
-    "latency": ("One clip", ["scripts/benchmark_export.py"]),
-    "growth": ("Growth", ["scripts/benchmark_growth.py --picture docs/images/growth.png"]),
+    "preparation": ("Preparation", ["scripts/benchmarks/decoding.py", "scripts/benchmarks/data.py"]),
+    "start": ("Start and memory", ["scripts/benchmarks/start.py --rounds 3"]),
+    "latency": ("One clip", ["scripts/benchmarks/export.py"]),
+    "growth": ("Growth", ["scripts/benchmarks/growth.py --picture docs/images/growth.png"]),
 }
 """Name -> title, commands; `gpu` wants one."""
 

@@ -25,7 +25,7 @@ from speechmlp.evaluation.run import evaluate
 from speechmlp.files import write_text
 from speechmlp.sweeps.jobs import Job, finish_all
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RUNS = Path("runs") / "results"
 SUMMARY = ROOT / "docs" / "results.json"
 PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
@@ -84,7 +84,7 @@ def _scores(name: str, seed: int, condition: str, voices: str | None) -> Scores:
         best = _job(name, seed).run / "best.pt"
         if name == PEER:
             what = ["--manifest", voices, "--on-error", "skip"] if voices else ["--manifest", AN4, "--split", "test"]
-            _run("scripts/evaluate_pocketsphinx.py", *what, "--condition", condition, "--json", target)
+            _run("scripts/release/evaluate_pocketsphinx.py", *what, "--condition", condition, "--json", target)
         elif voices:
             found = evaluate(best, manifest=voices, on_error="skip", condition=condition)
             write_text(target, found.model_dump_json(indent=2) + "\n")

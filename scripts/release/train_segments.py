@@ -30,7 +30,7 @@ from speechmlp.models.augmentation import Augment
 from speechmlp.models.segments import WEIGHTS, SegmentScorer, save_scorer
 from speechmlp.recognition.speller import LONGEST, SHORTEST
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HOP = 160
 """Samples between frames."""
 FRAMES = 201

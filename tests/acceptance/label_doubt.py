@@ -1,7 +1,8 @@
-#!/usr/bin/env python3
 """Changes some training labels at random and tells how many of them are among the most doubted ones.
 
 The figure that the audit's doubts stand for: 3 % changed, and the share of them among the 5 % most doubted.
+
+    python -m tests.acceptance.label_doubt
 """
 
 import argparse
@@ -18,7 +19,11 @@ from speechmlp.labels import NUM_LETTERS, label_of
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.acceptance.label_doubt",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--manifest", metavar="FILE", default="data/an4/manifest.tsv", help="(%(default)s)")
     parser.add_argument("--changed", type=float, metavar="SHARE", default=0.03, help="of the labels (%(default)s)")
     parser.add_argument("--looked-at", type=float, metavar="SHARE", default=0.05, help="most doubted (%(default)s)")
@@ -63,5 +68,10 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0 if worst >= arguments.least else 1
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    return run_command(_parser(), _check, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(_parser(), _check, None))
+    sys.exit(main())

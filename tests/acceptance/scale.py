@@ -1,8 +1,9 @@
-#!/usr/bin/env python3
 """Packs a corpus larger than memory and learns one pass of it, and tells the largest resident memory.
 
 200,000 one-second recordings are 6.4 GB decoded, in a folder that is removed at the end. The recordings are a few
 thousand files, each in the manifest many times under names of their own (hard links); reading them costs the same.
+
+    python -m tests.acceptance.scale
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,11 @@ output: {{folder: {runs}, name: scale}}
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.acceptance.scale",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--utterances", type=int, metavar="N", default=200_000, help="(%(default)s)")
     parser.add_argument("--folder", metavar="FOLDER", help="where room for them is (the system's temporary folder)")
     parser.add_argument("--limit", type=float, metavar="GB", default=1.5, help="of resident memory (%(default)s)")
@@ -85,5 +91,10 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0 if result.returncode == 0 and peak <= arguments.limit else 1
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    return run_command(_parser(), _check, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(_parser(), _check, None))
+    sys.exit(main())

@@ -1,8 +1,9 @@
-#!/usr/bin/env python3
 """Plants one fault of each kind in a copy of a corpus and checks that the audit finds all of them, and nothing else.
 
 What the audit finds in the corpus as it is counts as known, and is listed. Exit status 1 where a fault is missed or
 invented.
+
+    python -m tests.acceptance.audit
 """
 
 import argparse
@@ -36,7 +37,11 @@ Planted = dict[str, str]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.acceptance.audit",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--manifest", metavar="FILE", default="data/an4/manifest.tsv", help="with splits (%(default)s)")
     parser.add_argument("--speakers", type=int, metavar="N", help="take only so many speakers of each split (all)")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="decides where faults are (%(default)s)")
@@ -254,5 +259,10 @@ def _check(arguments: argparse.Namespace) -> int:
     return 1 if missed or invented else 0
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    return run_command(_parser(), _check, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(_parser(), _check, None))
+    sys.exit(main())

@@ -1,8 +1,9 @@
-#!/usr/bin/env python3
 """Reads many generated configs, manifests, recordings and checkpoints: each has to be valid or a UserError.
 
 Hypothesis draws edits of valid files: pieces cut, doubled, overwritten by bytes or by tokens that have meaning in the
 format. Each input gets a second of processor time, all of them together a gigabyte. Prints a Markdown table.
+
+    python -m tests.acceptance.fuzz
 """
 
 import argparse
@@ -15,7 +16,7 @@ import time
 import traceback
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from speechmlp.runs.checkpoint import load_checkpoint, save_checkpoint
 from speechmlp.runs.history import EpochRecord
 from speechmlp.training.optimizers import build_optimizer
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS, MEMORY = 1.0, 1 << 30
 """Of processor time for an input; bytes for all of a kind, beyond what the program takes."""
 
@@ -247,7 +248,11 @@ def fuzz(kind: str, count: int, number: int = 0) -> Outcome:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.acceptance.fuzz",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--inputs", type=int, metavar="N", default=10_000, help="of each kind (%(default)s)")
     parser.add_argument("--kind", choices=sorted(KINDS), help="only this one")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the inputs (%(default)s)")
@@ -276,5 +281,10 @@ def _fuzz(arguments: argparse.Namespace) -> int:
     return 1 if lost else 0
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    return run_command(_parser(), _fuzz, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(_parser(), _fuzz, None))
+    sys.exit(main())

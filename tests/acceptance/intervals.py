@@ -1,11 +1,13 @@
-#!/usr/bin/env python3
 """Checks by simulation how often the 95 % interval of an accuracy holds the truth; prints a Markdown table.
 
 Speakers are drawn whose own accuracies vary about the truth (a beta distribution), then their letters.
+
+    python -m tests.acceptance.intervals
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,8 +23,15 @@ SPREAD = 30.0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.acceptance.intervals",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--trials", type=int, metavar="N", default=1000, help="of each situation (%(default)s)")
+    parser.add_argument(
+        "--least", type=float, metavar="FRACTION", default=0.9, help="of intervals, or fail (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="(%(default)s)")
     return parser
 
@@ -33,6 +42,7 @@ def _check(arguments: argparse.Namespace) -> int:
     random = np.random.default_rng(arguments.seed)
     print("| speakers | letters of each | true accuracy | intervals that hold it | mean width |")
     print("|---|---|---|---|---|")
+    worst = 1.0
     for speakers, letters, truth in SITUATIONS:
         bootstrap = SpeakerBootstrap([str(number // letters) for number in range(speakers * letters)])
         hits, width = 0, 0.0
@@ -45,8 +55,14 @@ def _check(arguments: argparse.Namespace) -> int:
             width += interval.high - interval.low
         share, mean = hits / arguments.trials, width / arguments.trials
         print(f"| {speakers} | {letters} | {truth:.0%} | {share:.1%} | {100 * mean:.1f} points |")
-    return 0
+        worst = min(worst, share)
+    return 0 if worst >= arguments.least else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    return run_command(_parser(), _check, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(_parser(), _check, None))
+    sys.exit(main())

@@ -1,7 +1,8 @@
-#!/usr/bin/env python3
 """Asks `evaluate`, `predict`, ONNX Runtime and the page about the same recordings, and compares letter by letter.
 
 Every way is a process of its own, as people run it; the recordings are those of a manifest's split.
+
+    python -m tests.acceptance.agreement
 """
 
 import argparse
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,11 @@ from speechmlp.recognition.recognizer import WEIGHTS
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.acceptance.agreement",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--checkpoint", metavar="FILE", default=str(WEIGHTS), help="the model in the package by default"
     )
@@ -108,5 +114,10 @@ def _check(arguments: argparse.Namespace) -> int:
     return 1 if other else 0
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    return run_command(_parser(), _check, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(_parser(), _check, None))
+    sys.exit(main())

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Puts a trained model into the package, with its card, whose numbers all come from evaluating that file here.
 
-    scripts/package_weights.py --checkpoint runs/NAME/best.pt --source AN4
+    scripts/release/package_weights.py --checkpoint runs/NAME/best.pt --source AN4
 
 The weights become src/speechmlp/weights/letters.pt: what use needs, without history. The card is README.md beside them.
 Other people's recordings (--voices) are evaluated, never kept.
@@ -32,7 +32,7 @@ from speechmlp.recognition.recognizer import WEIGHTS
 from speechmlp.recognition.speller import fingerprints
 from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CARD = WEIGHTS.with_name("README.md")
 SPELLING = ROOT / "docs" / "spelling.json"
 RECIPE = ROOT / "configs" / "letters_long.yaml"
@@ -145,7 +145,7 @@ def render_card(
         checkpoint: the model.
         evaluations: of AN4's test speakers, by condition; `clean` among them.
         voices: of other people's recordings.
-        spelling: what scripts/evaluate_spelling.py wrote.
+        spelling: what scripts/release/evaluate_spelling.py wrote.
         size: of the file, bytes.
     """
     clean = evaluations["clean"]
@@ -159,7 +159,7 @@ def render_card(
     lines = [
         "# The models in the package",
         "",
-        "Written by `scripts/package_weights.py` from an evaluation of these files.",
+        "Written by `scripts/release/package_weights.py` from an evaluation of these files.",
         "",
         "## letters.pt",
         "",
@@ -172,7 +172,7 @@ def render_card(
         f"for training nor for any choice{validation}.",
         "",
         f"    speechmlp train --config {RECIPE.stem}{_overrides(config)}",
-        "    scripts/package_weights.py --checkpoint runs/NAME/best.pt --source AN4",
+        "    scripts/release/package_weights.py --checkpoint runs/NAME/best.pt --source AN4",
         "",
         f"Temperature {checkpoint.temperature:.3f}.",
         *_rejection(clean),
@@ -207,8 +207,8 @@ def render_card(
         f"{SEGMENTS.stat().st_size:,} bytes, SHA-256 `{fingerprints()[SEGMENTS.name]}`. "
         "Trained on AN4's training speakers.",
         "",
-        "    scripts/train_segments.py --source AN4",
-        "    scripts/evaluate_spelling.py --source AN4",
+        "    scripts/release/train_segments.py --source AN4",
+        "    scripts/release/evaluate_spelling.py --source AN4",
     ]
     if spelling is not None:
         ours = next(iter(spelling["recognisers"].values()))
@@ -230,7 +230,7 @@ def _package(arguments: argparse.Namespace) -> int:
     evaluations = {name: evaluate(WEIGHTS, condition=name) for name in tqdm(CONDITIONS, "evaluating", disable=None)}
     voices = evaluate(WEIGHTS, manifest=others, on_error="skip") if others else None
     if source:
-        _run("scripts/evaluate_spelling.py", "--source", str(source))
+        _run("scripts/release/evaluate_spelling.py", "--source", str(source))
     spelling = json.loads(SPELLING.read_text(encoding="utf-8")) if SPELLING.exists() else None
     if spelling is not None and spelling["models"] != fingerprints():
         raise UserError(f"{SPELLING}: is of other models; --source AN4 measures spelled words with these")
