@@ -10,7 +10,7 @@ import reprlib
 import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -101,6 +101,22 @@ def _tree(config: type[BaseModel] = Config, prefix: str = "") -> dict[str, list[
             if isinstance(option, type) and issubclass(option, BaseModel):
                 for section, names in _tree(option, dotted).items():
                     keys[section] = list(dict.fromkeys([*keys.get(section, []), *names]))
+    return keys
+
+
+def config_keys(config: type[BaseModel] = Config, prefix: str = "") -> dict[str, list[str]]:
+    """Returns the dotted key of every setting -> its values where they have names (those of all alternatives)."""
+    keys: dict[str, list[str]] = {}
+    for name, field in config.model_fields.items():
+        listed = get_origin(field.annotation) is tuple
+        options = () if listed else get_args(field.annotation) or (field.annotation,)
+        sections = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+        for section in sections:
+            for key, values in config_keys(section, f"{prefix}{name}.").items():
+                keys[key] = list(dict.fromkeys([*keys.get(key, []), *values]))
+        if not sections:
+            named = [option for option in options if isinstance(option, str)]
+            keys[prefix + name] = ["true", "false"] if bool in options else named
     return keys
 
 
