@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from scripts.evaluate_spelling import render_table as render_spelling
-from scripts.reproduce_results import BEGIN, END, PEER, ROWS, render_tables
+from scripts.release.evaluate_spelling import render_table as render_spelling
+from scripts.release.reproduce_results import BEGIN, END, PEER, ROWS, render_tables
 
 from speechmlp import environment
 from speechmlp.recognition.recognizer import WEIGHTS
@@ -22,10 +22,6 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "experiments.md")
 """The pages of the documentation that speak of today's files; experiments.md keeps the names of its day."""
-TO_COME = {"benchmarks", "release", "acceptance"} | {
-    f"{name}.py" for name in ("prepare", "sweep", "compare", "calibrate", "augment_sheet", "audio_format")
-}
-"""Named in the documents, and about to be added by the commits that follow."""
 
 
 def test_the_results_tables_are_those_of_the_summary() -> None:
@@ -48,7 +44,7 @@ def test_files_that_are_named_exist(path: Path) -> None:
         return  # which speak of files that are gone too
     for name in re.findall(r"(?<![\w/])(?:scripts|configs|docs)/[\w.]*\w(?![\w*])", path.read_text(encoding="utf-8")):
         found = (ROOT / name).exists() or (ROOT / f"{name}.py").exists()
-        assert found or Path(name).name in TO_COME, f"{path}: {name}"
+        assert found, f"{path}: {name}"
 
 
 def test_the_map_names_every_module_and_script_and_no_other() -> None:
@@ -56,15 +52,15 @@ def test_the_map_names_every_module_and_script_and_no_other() -> None:
     names, folders = set(re.findall(r"[\w*]+\.py", text)), set(re.findall(r"\w+(?=/)", text))
     source = ROOT / "src" / "speechmlp"
     modules = [path for path in source.rglob("*.py") if path.name[0] != "_"]
-    scripts = [] if not (ROOT / "scripts" / "release").is_dir() else list((ROOT / "scripts").glob("*.py"))
+    scripts = list((ROOT / "scripts").glob("*.py"))
     for path in [*modules, *scripts]:
         package = path.relative_to(source).parts[:-1] if path in modules else ()
         assert any(fnmatch(path.name, name) for name in names) or folders & set(package), path
     known = [*modules, *(ROOT / "scripts").glob("*.py")]
-    for name in names - TO_COME:
+    for name in names:
         assert any(fnmatch(path.name, name) for path in known), name
     places = [folder.name for folder in (*ROOT.iterdir(), *source.parent.rglob("*")) if folder.is_dir()]
-    assert folders <= {*places, *TO_COME}
+    assert folders <= set(places)
 
 
 def test_the_table_of_packages_is_that_of_the_contract() -> None:
@@ -76,7 +72,7 @@ def test_the_table_of_packages_is_that_of_the_contract() -> None:
     source = ROOT / "src" / "speechmlp"
     packages = [name for name in re.findall(r"\w+", layers[1]) if (source / name).is_dir()]
     assert [name for name in described if (source / name).is_dir()] == packages
-    assert {f"{name}.py" for name in described} - TO_COME >= {"files.py", "environment.py", "labels.py", "errors.py"}
+    assert {f"{name}.py" for name in described} >= {"files.py", "environment.py", "labels.py", "errors.py"}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +132,7 @@ def test_the_page_of_spelled_words_is_that_of_its_figures() -> None:
 
 def test_the_figures_are_of_the_models_in_the_package() -> None:
     card = WEIGHTS.with_name("README.md").read_text(encoding="utf-8")
-    assert all(fingerprint in card for fingerprint in fingerprints().values()), "run scripts/package_weights.py"
+    assert all(fingerprint in card for fingerprint in fingerprints().values()), "run scripts/release/package_weights.py"
     spelling = json.loads((ROOT / "docs" / "spelling.json").read_text(encoding="utf-8"))
-    assert spelling["models"] == fingerprints(), "run scripts/evaluate_spelling.py"
+    assert spelling["models"] == fingerprints(), "run scripts/release/evaluate_spelling.py"
     assert sum((WEIGHTS.with_name(name)).stat().st_size for name in fingerprints()) < 4_000_000

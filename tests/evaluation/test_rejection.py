@@ -78,7 +78,7 @@ def test_kinds_are_the_first_folders_and_letters_are_refused(tone_corpus: Path, 
     assert kinds[:4] == ["silence", "silence", "silence", "coloured"]
     assert set(parts[0].labels.tolist()) == {26}
     with pytest.raises(
-        UserError, match=r"absent\.tsv: no such manifest of recordings without a letter.*prepare_noises"
+        UserError, match=r"absent\.tsv: no such manifest of recordings without a letter.*prepare noises"
     ):
         load_negatives(corpus, [str(tmp_path / "absent.tsv")], None)
     with pytest.raises(UserError, match="expected '-' as the letter of a non-letter, found 'A'"):
