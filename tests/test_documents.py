@@ -56,11 +56,10 @@ def test_the_map_names_every_module_and_script_and_no_other() -> None:
     for path in [*modules, *scripts]:
         package = path.relative_to(source).parts[:-1] if path in modules else ()
         assert any(fnmatch(path.name, name) for name in names) or folders & set(package), path
-    known = [*modules, *(ROOT / "scripts").glob("*.py")]
     for name in names:
-        assert any(fnmatch(path.name, name) for path in known), name
-    places = [folder.name for folder in (*ROOT.iterdir(), *source.parent.rglob("*")) if folder.is_dir()]
-    assert folders <= set(places)
+        assert any(fnmatch(path.name, name) for path in (*modules, *scripts)), name
+    inner = (path for folder in ("scripts", "src", "tests") for path in (ROOT / folder).rglob("*"))
+    assert folders <= {path.name for path in (*ROOT.iterdir(), *inner) if path.is_dir()}
 
 
 def test_the_table_of_packages_is_that_of_the_contract() -> None:
