@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = Path("requirements.lock")
 ENVIRONMENT = Path("src/speechmlp/environment.py")
+PAGE = Path("docs/install.md")
 HEADER = """\
 # Exact versions of everything, for all extras and for Python 3.10 to 3.14 on Linux, macOS and Windows; the tests passed
 # with them. scripts/lock writes this file, scripts/setup reads it. With pip: pip install -c requirements.lock '.[dev]'
@@ -69,11 +70,15 @@ def versions(lock: Path) -> dict[str, list[str]]:
 
 
 def take_over(lock: Path, root: Path) -> None:
-    """Makes a lock the checkout's own: requirements.lock, and the pair of versions that environment.py recommends."""
+    """Writes requirements.lock, and its torch and torchaudio into environment.py and the page on installation."""
     environment = root / ENVIRONMENT
-    pair = ", ".join(f'"{versions(lock)[package][0]}"' for package in ("torch", "torchaudio"))
-    code = re.sub(r"(?<=TESTED_TORCH, TESTED_TORCHAUDIO = ).*", pair, environment.read_text(encoding="utf-8"))
+    torch, torchaudio = (versions(lock)[package][0] for package in ("torch", "torchaudio"))
+    code = environment.read_text(encoding="utf-8")
+    code = re.sub(r"(?<=TESTED_TORCH, TESTED_TORCHAUDIO = ).*", f'"{torch}", "{torchaudio}"', code)
     environment.write_text(code, encoding="utf-8")
+    page = (root / PAGE).read_text(encoding="utf-8")
+    page = re.sub(r"torch==\S+ torchaudio==\S+", f"torch=={torch} torchaudio=={torchaudio}", page)
+    (root / PAGE).write_text(page, encoding="utf-8")
     (root / LOCK).write_text(HEADER + lock.read_text(encoding="utf-8"), encoding="utf-8")
 
 

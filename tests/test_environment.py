@@ -25,6 +25,8 @@ def test_the_recommended_pair_is_in_the_lock() -> None:
     lock = (ROOT / "requirements.lock").read_text().splitlines()
     assert f"torch=={environment.TESTED_TORCH}" in lock
     assert f"torchaudio=={environment.TESTED_TORCHAUDIO}" in lock
+    pair = f"torch=={environment.TESTED_TORCH} torchaudio=={environment.TESTED_TORCHAUDIO} --index-url"
+    assert pair in (ROOT / "docs" / "install.md").read_text()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left unchanged")
