@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import resource
@@ -161,3 +162,20 @@ def test_the_state_of_another_optimizer_is_rejected(config: Config) -> None:
     other = {**state, "param_groups": [{**group, "fused": None, "lr": "x"} for group in state["param_groups"]]}
     restore_optimizer(optimizer, other)
     assert optimizer.param_groups[0]["lr"] == config.training.optimizer.lr
+
+
+def test_checkpoints_from_before_the_packages_load_and_predict_the_same() -> None:
+    """The files and the numbers were written by commit e7c0d14, before the modules moved into packages."""
+    folder = Path(__file__).parent / "checkpoints"
+    expected = json.loads((folder / "expected.json").read_text())
+    best, last = (load_checkpoint(folder / name) for name in ("best.pt", "last.pt"))
+    waveforms = torch.sin(torch.arange(16_000) * torch.tensor([[0.05], [0.11], [0.2]])) * torch.hann_window(16_000)
+    with torch.inference_mode():
+        logits = best.model.eval()(waveforms)
+    assert torch.allclose(logits, torch.tensor(expected["logits"]), atol=1e-4)
+    assert (best.temperature, best.reject_below) == (expected["temperature"], expected["reject_below"])
+    assert len(last.history) == expected["epochs"]
+    optimizer = build_optimizer(last.config.training.optimizer, last.model.parameters())
+    assert last.training is not None
+    restore_optimizer(optimizer, last.training["optimizer"])
+    assert all(state for state in optimizer.state.values())
