@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measures training beside other programs, as it is and with threads that soon sleep where they wait (Linux).
+"""Measures training while other programs run, as it is and with threads that soon sleep while they wait (Linux).
 
-Alone, beside a program that keeps one core busy, and beside another training, on a small synthetic corpus. Ways take
-turns, round after round; told are the seconds of the epochs, without those of the start.
+Alone, with a program that keeps one core busy, and with another training, on a small synthetic corpus. The settings
+take turns, round after round; the seconds of the epochs are reported, without those of the start.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures how fast recordings are decoded and packed, beside a plain loop of soundfile and torchaudio.
+"""Measures how fast recordings are decoded and packed, compared with a plain loop of soundfile and torchaudio.
 
 One-second WAV files of noise at 16 and at 44.1 kHz; both ways end in 16000 int16 samples an utterance in one file.
 """

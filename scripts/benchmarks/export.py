@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures exported files beside PyTorch: size, time for one letter, and letters recognised on a manifest's split."""
+"""Compares exported files with PyTorch: size, time for one letter, and letters recognised on a manifest's split."""
 
 import argparse
 import statistics

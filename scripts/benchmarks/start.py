@@ -62,7 +62,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         for config in arguments.configs:
             before = _peak()
             _run("-c", CHILD, "epoch", "--config", config, *quick)
-            # The system tells the largest of all children so far, so a smaller one is only known to be smaller.
+            # The system reports the largest of all children so far, so a smaller one is only known to be smaller.
             peaks[Path(config).name] = f"{_peak():,.0f}" if _peak() > before else f"under {before:,.0f}"
     print("| | start to first step, s | least and most | memory of an epoch, MB |\n|---|---|---|---|")
     for name, found in times.items():

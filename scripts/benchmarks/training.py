@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measures training: utterances a second of this project, beside a limit and beside other ways to do the same.
+"""Measures training: utterances a second, compared with a limit and with other ways to do the same.
 
 Ways take turns, round after round, on the same utterances and the same network: what else the machine does meets all.
-Processor time, of workers too, tells the work; it hardly changes where other programs compute beside, as the rate does.
+Processor time, of workers too, measures the work; unlike the rate, it hardly changes while other programs run.
 
 its features: reading, augmentation and front end alone, with the forward pass of learnt endpoints.
 limit: the step's matrix products alone, on tensors that lie ready, and a fused Adam update; on a GPU as a CUDA graph.
@@ -55,7 +55,7 @@ Way = Callable[[], float]
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE", required=True)
-    parser.add_argument("--utterances", type=int, metavar="N", default=1536, help="learnt a round (%(default)s)")
+    parser.add_argument("--utterances", type=int, metavar="N", default=1536, help="per round (%(default)s)")
     parser.add_argument("--rounds", type=int, metavar="N", default=7, help="after one to warm up (%(default)s)")
     parser.add_argument("--without", metavar="NAME", help="leave out the ways whose names begin so, as in WAV")
     parser.add_argument("overrides", nargs="*", metavar="key=value")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the README's pictures with the system's Chromium: the page of `serve`, and the report of `evaluate`.
 
-Everything heard is synthetic, from a corpus of speechmlp prepare synthetic.
+All recordings are synthetic, from a corpus of speechmlp prepare synthetic.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 
     scripts/release/package_weights.py --checkpoint runs/NAME/best.pt --source AN4
 
-The weights become src/speechmlp/weights/letters.pt: what use needs, without history. The card is README.md beside them.
+Writes src/speechmlp/weights/letters.pt without the state of training, and its card, README.md in the same folder.
 Other people's recordings (--voices) are evaluated, never kept.
 """
 
@@ -120,7 +120,7 @@ def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def _overrides(config: Config) -> str:
-    """Returns what has to be said on the command line beside the recipe for a run of a configuration."""
+    """Returns the overrides that a configuration needs in addition to the recipe."""
     recipe, run = (_flat(one.model_dump(mode="json")) for one in (load_config(str(RECIPE), []), config))
     elsewhere = ("output.", "device", "corpus.cache")
     changed = {key: value for key, value in run.items() if recipe.get(key) != value and not key.startswith(elsewhere)}
@@ -190,7 +190,7 @@ def render_card(
             f"and format | {_interval(voices.scores.accuracy)} |"
         )
     lines += ["", *_groups(clean.scores), "", "Limits:", ""]
-    pairs = ", ".join(f"{spoken} for {heard} ({count})" for spoken, heard, count in confusions)
+    pairs = ", ".join(f"{spoken} for {recognised} ({count})" for spoken, recognised, count in confusions)
     lines += [
         f"- The results are of {letters} letters of {clean.scores.num_speakers} adults in one American city around "
         "1991, cut from continuous spelling; the intervals show the uncertainty.",

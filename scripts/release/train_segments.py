@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Trains the network that finds whole letters in running speech, for `predict --spell`, on AN4's training speakers.
 
-Utterances are aligned with their transcripts; the network learns which stretches are one whole letter from those that
-are, and from those that are not: shifted, cut, joined, other words, and pauses. The last line tells how it does on
+Utterances are aligned with their transcripts; the network is trained on stretches that are one whole
+letter, and on others: shifted, cut, joined, other words, and pauses. The last line reports how it does on
 validation speakers. The same seed gives the same weights.
 """
 
@@ -38,7 +38,7 @@ FRAMES = 201
 RECORDINGS, STRETCHES = 24, 20
 """Of a batch, and of each recording in it."""
 CLEAN = 0.33
-"""Share of batches that are learnt as they were recorded."""
+"""Fraction of batches that are used as they were recorded."""
 NEAR = 2
 """Frames that alignment may be wrong by."""
 
@@ -62,7 +62,7 @@ def _speech(recording: Recording, found: Alignment) -> Speech:
 
 
 def how_whole(start: int, end: int, letters: Ends) -> float:
-    """Returns 1 for a letter, less for a stretch whose ends are a little beside one's, 0 for anything else."""
+    """Returns 1 for a letter, less if the ends are a little off, 0 for anything else."""
 
     def near(distance: int) -> float:
         return min(1.0, max(0.0, 1 - (abs(distance) - 1) / 5))
@@ -133,24 +133,24 @@ def _train(arguments: argparse.Namespace) -> int:
         raise UserError(f"--steps: expected 1 or more, found {arguments.steps}")
     config = load_config(arguments.config, [])
     recordings, dictionary = read_tree(arguments.source)
-    learnt: list[Speech] = []
+    trained_on: list[Speech] = []
     held_out: list[Speech] = []
     chosen = [recording for recording in recordings if not recording.test]
     texts = [(recording.path, recording.words) for recording in chosen]
     for recording, found in zip(chosen, align_all(texts, read_samples, dictionary, arguments.workers), strict=True):
         if not isinstance(found, str):
-            (held_out if recording.split == "valid" else learnt).append(_speech(recording, found))
+            (held_out if recording.split == "valid" else trained_on).append(_speech(recording, found))
     torch.manual_seed(arguments.seed)
     generator = np.random.default_rng(arguments.seed)
     scorer = SegmentScorer()
     augment = Augment(config.augment or AugmentConfig())
     optimizer = torch.optim.AdamW(scorer.parameters(), arguments.lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.lr, total_steps=arguments.steps, pct_start=0.15)
-    chances = np.array([speech.weight for speech in learnt])
+    chances = np.array([speech.weight for speech in trained_on])
     which = torch.arange(RECORDINGS).repeat_interleave(STRETCHES)
     for _ in tqdm(range(arguments.steps), "training", disable=None):
-        drawn = generator.choice(len(learnt), RECORDINGS, p=chances / chances.sum())
-        samples, letters = zip(*(_cut(learnt[index], generator) for index in drawn), strict=True)
+        drawn = generator.choice(len(trained_on), RECORDINGS, p=chances / chances.sum())
+        samples, letters = zip(*(_cut(trained_on[index], generator) for index in drawn), strict=True)
         waveforms = torch.from_numpy(np.stack(samples))
         with torch.no_grad():
             if generator.random() < CLEAN:
@@ -166,7 +166,7 @@ def _train(arguments: argparse.Namespace) -> int:
         optimizer.step()
         schedule.step()
     save_scorer(Path(arguments.output), scorer)
-    print(f"Learnt: {len(learnt)} utterances; {sum(one.numel() for one in scorer.parameters()):,} parameters")
+    print(f"Trained on: {len(trained_on)} utterances; {sum(one.numel() for one in scorer.parameters()):,} parameters")
     print(
         f"Whole letter or not: {100 * _accuracy(scorer, held_out):.2f}% right on {len(held_out)} validation utterances"
     )

@@ -69,12 +69,12 @@ def _exported(arguments: argparse.Namespace, utterances: list[Utterance], scratc
     target = scratch / "model.onnx"
     _run("speechmlp.export", "--checkpoint", arguments.checkpoint, "--output", target)
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
-    heard = []
+    recognised = []
     for utterance in tqdm(utterances, "ONNX Runtime", disable=None):
         waveform = (load_letter(utterance.path)[0] * FULL_SCALE).round() / FULL_SCALE
         probabilities = session.run(None, {session.get_inputs()[0].name: waveform.numpy()[None]})[0]
-        heard.append(LETTERS[int(np.argmax(probabilities))])
-    return heard
+        recognised.append(LETTERS[int(np.argmax(probabilities))])
+    return recognised
 
 
 def _served(arguments: argparse.Namespace, utterances: list[Utterance]) -> list[str]:
@@ -83,14 +83,14 @@ def _served(arguments: argparse.Namespace, utterances: list[Utterance]) -> list[
         try:
             assert server.stdout is not None
             address = server.stdout.readline().split(" at ")[-1].split()[0]
-            heard = []
+            recognised = []
             for utterance in tqdm(utterances, "page", disable=None):
                 request = urllib.request.Request(f"{address}api/recognize", utterance.path.read_bytes())
                 with urllib.request.urlopen(request, timeout=60) as answer:
-                    heard.append(json.load(answer)["ranked"][0][0])
+                    recognised.append(json.load(answer)["ranked"][0][0])
         finally:
             server.terminate()
-    return heard
+    return recognised
 
 
 def _check(arguments: argparse.Namespace) -> int:

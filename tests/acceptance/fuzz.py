@@ -231,7 +231,7 @@ def fuzz(kind: str, count: int, number: int = 0) -> Outcome:
                 read(data)
                 result = "valid"
             except UserError as error:
-                result = "told"
+                result = "reported"
                 if not all(error.problems) or any(len(problem) > 2000 for problem in error.problems):
                     outcome.failures.append(f"not a clear line: {str(error)[:200]!r} for {data!r:.300}")
             except Exception:
@@ -264,7 +264,9 @@ def _fuzz(arguments: argparse.Namespace) -> int:
         raise UserError(f"--inputs: expected 1 or more, found {arguments.inputs}")
     faulthandler.dump_traceback_later(3600, exit=True)  # a hang ends here, and says where
     lost = 0
-    print("| inputs | tried | told in one line | valid after all | lost | slowest, s of processor | memory, MB more |")
+    print(
+        "| inputs | tried | reported in one line | valid after all | lost | slowest, s of processor | memory, MB more |"
+    )
     print("|---|---|---|---|---|---|---|")
     for kind in [arguments.kind] if arguments.kind else KINDS:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -275,7 +277,7 @@ def _fuzz(arguments: argparse.Namespace) -> int:
         for failure in outcome.failures:
             print(f"{kind}: {failure}", file=sys.stderr)
         counts = outcome.counts
-        row = (counts.total(), counts["told"], counts["valid"], len(outcome.failures))
+        row = (counts.total(), counts["reported"], counts["valid"], len(outcome.failures))
         print(f"| {kind} | {' | '.join(map(str, row))} | {outcome.slowest:.2f} | {more >> 20} |", flush=True)
         lost += len(outcome.failures)
     return 1 if lost else 0

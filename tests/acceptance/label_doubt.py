@@ -1,4 +1,4 @@
-"""Changes some training labels at random and tells how many of them are among the most doubted ones.
+"""Changes some training labels at random and reports how many of them are among the most doubted ones.
 
 The figure that the audit's doubts stand for: 3 % changed, and the share of them among the 5 % most doubted.
 

@@ -1,4 +1,4 @@
-"""Packs a corpus larger than memory and learns one pass of it, and tells the largest resident memory.
+"""Packs a corpus larger than memory and trains on it for one epoch, and reports the largest resident memory.
 
 200,000 one-second recordings are 6.4 GB decoded, in a folder that is removed at the end. The recordings are a few
 thousand files, each in the manifest many times under names of their own (hard links); reading them costs the same.
@@ -85,7 +85,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print(result.stdout, end="")
         size = sum(path.stat().st_size for path in (folder / "cache").glob("*/*.i16")) / 1e9
     print(
-        f"{arguments.utterances} utterances, {size:.1f} GB decoded: packed and learnt once in "
+        f"{arguments.utterances} utterances, {size:.1f} GB decoded: packed and trained on once in "
         f"{time.perf_counter() - started:.0f} s; largest resident memory {peak:.2f} GB"
     )
     return 0 if result.returncode == 0 and peak <= arguments.limit else 1

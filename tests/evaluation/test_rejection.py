@@ -1,4 +1,4 @@
-"""Learning to be unsure about what is no letter, and declining it."""
+"""Training to be unsure about non-letters, and rejecting them."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_rejection_is_scored_by_kind() -> None:
 
 
 @pytest.mark.parametrize("gate", ["true", "false"])
-def test_a_model_learns_to_decline_noise(gate: str, tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
+def test_a_model_is_trained_to_reject_noise(gate: str, tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
     prepare_noises(tmp_path / "noises", sources=20)
     negatives = json.dumps(str(tmp_path / "noises" / "non_letters.tsv"))
     (tmp_path / "small.yaml").write_text(

@@ -24,8 +24,8 @@ FRONT_ENDS = [
 ]
 
 
-def learnt(manifest: Path, *overrides: str, epochs: int = 8) -> tuple[SpeechClassifier, torch.Tensor, torch.Tensor]:
-    """Returns a model that has learnt tones, with validation waveforms and labels."""
+def trained(manifest: Path, *overrides: str, epochs: int = 8) -> tuple[SpeechClassifier, torch.Tensor, torch.Tensor]:
+    """Returns a model that was trained on tones, with validation waveforms and labels."""
     config: Config = load_config(None, ["model.hidden=[64]", "training.optimizer.lr=0.003", *overrides])
     cache = str(manifest.parent.parent / "cache")
     training, valid = (SpokenLetters.from_manifest(str(manifest), split, cache).to(CPU) for split in ("train", "valid"))
@@ -42,7 +42,7 @@ def learnt(manifest: Path, *overrides: str, epochs: int = 8) -> tuple[SpeechClas
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_they_add_up_to_the_difference_from_silence(front_end: str, tone_corpus: Path) -> None:
-    model, waveforms, labels = learnt(tone_corpus, front_end)
+    model, waveforms, labels = trained(tone_corpus, front_end)
     cells = integrated_gradients(model, waveforms, labels)
     assert cells is not None
     assert torch.isfinite(cells).all()
@@ -63,7 +63,7 @@ def test_they_add_up_to_the_difference_from_silence(front_end: str, tone_corpus:
 
 
 def test_tones_are_recognised_where_they_are(tone_corpus: Path) -> None:
-    model, waveforms, labels = learnt(tone_corpus, FRONT_ENDS[0], epochs=30)
+    model, waveforms, labels = trained(tone_corpus, FRONT_ENDS[0], epochs=30)
     cells = integrated_gradients(model, waveforms, labels)
     assert cells is not None
     recorded = (waveforms != 0).float().mean(0)
@@ -75,7 +75,7 @@ def test_tones_are_recognised_where_they_are(tone_corpus: Path) -> None:
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_random_weights_give_another_picture(front_end: str, tone_corpus: Path) -> None:
     """The sanity check of Adebayo et al. (2018): a picture that does not depend on the weights explains nothing."""
-    model, waveforms, labels = learnt(tone_corpus, front_end)
+    model, waveforms, labels = trained(tone_corpus, front_end)
     randomised = copy.deepcopy(model)
     torch.manual_seed(1)
     for parameter in randomised.network.parameters():
@@ -92,7 +92,7 @@ def test_random_weights_give_another_picture(front_end: str, tone_corpus: Path) 
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_each_letter_has_a_mean_picture(front_end: str, tone_corpus: Path) -> None:
-    model, waveforms, labels = learnt(tone_corpus, front_end, epochs=1)
+    model, waveforms, labels = trained(tone_corpus, front_end, epochs=1)
     pictures = mean_pictures(model, waveforms, labels, columns=30)
     assert sorted(pictures) == list(range(26))
     assert all(picture.shape == (30, 40) and torch.isfinite(picture).all() for picture in pictures.values())

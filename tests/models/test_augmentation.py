@@ -55,9 +55,9 @@ def test_shift_moves_the_whole_letter_and_says_where(letters: torch.Tensor) -> N
     assert end.max() <= 16_000
     assert torch.allclose(moved.square().sum(1), letters.square().sum(1), rtol=0.05)
     for waveform, first, last in zip(moved, start, end, strict=True):
-        heard = waveform.nonzero()[:, 0]
-        assert abs(float(heard[0] - first)) <= 2
-        assert abs(float(heard[-1] + 1 - last)) <= 2
+        inside = waveform.nonzero()[:, 0]
+        assert abs(float(inside[0] - first)) <= 2
+        assert abs(float(inside[-1] + 1 - last)) <= 2
 
 
 def test_speed_changes_length_and_pitch_together(letters: torch.Tensor) -> None:
@@ -120,7 +120,7 @@ def test_babble_is_a_few_others_or_many() -> None:
     filled = (babble.amax(2) > 0.2).double().mean(1)  # share of the second in which somebody speaks
     assert filled.min() < 0.75
     assert filled.max() == 1.0
-    assert torch.equal(energy[:, :40], torch.zeros(64, 40, 40))  # what is learnt stays as it was
+    assert torch.equal(energy[:, :40], torch.zeros(64, 40, 40))  # utterances keep their own values
 
 
 def test_noise_hits_the_stated_share(letters: torch.Tensor) -> None:

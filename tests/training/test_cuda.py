@@ -1,4 +1,4 @@
-"""The best configuration on a GPU: it learns, repeats itself, and predicts there as the processor does."""
+"""The best configuration on a GPU: it trains, repeats itself, and predicts what the CPU predicts."""
 
 import json
 from pathlib import Path

@@ -66,15 +66,15 @@ def test_a_run_learns_from_another(tone_corpus: Path, run_python: Run, tmp_path:
     )
     command = ["-m", "speechmlp.train", "--config", "small.yaml"]
     assert run_python(*command, "output.name=teacher").returncode == 0
-    pupil = [*command, "training.distill={teachers: [runs/teacher/best.pt], weight: 1.0}"]
-    result = run_python(*pupil, "output.name=pupil")
+    student = [*command, "training.distill={teachers: [runs/teacher/best.pt], weight: 1.0}"]
+    result = run_python(*student, "output.name=student")
     assert result.returncode == 0, result.stderr
-    last = json.loads((tmp_path / "runs" / "pupil" / "metrics.jsonl").read_text().splitlines()[-1])
+    last = json.loads((tmp_path / "runs" / "student" / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["valid_accuracy"] > 0.5  # of 26 letters, though it has seen no label
-    again = run_python("-m", "speechmlp.train", "--resume", "runs/pupil", "training.epochs=31")
+    again = run_python("-m", "speechmlp.train", "--resume", "runs/student", "training.epochs=31")
     assert again.returncode == 0, again.stderr
 
-    other = run_python(*pupil, "front_end.hop_length=800", "output.name=other")
+    other = run_python(*student, "front_end.hop_length=800", "output.name=other")
     assert other.returncode == 2
     assert "runs/teacher/best.pt: its front end computes other features" in other.stderr
     absent = run_python(*command, "training.distill={teachers: [gone.pt]}", "output.name=absent")

@@ -1,4 +1,4 @@
-"""One model learnt by two processes, which torchrun starts, beside one that learns alone."""
+"""One model trained by two processes of torchrun, compared with one process."""
 
 import json
 import os
@@ -155,5 +155,5 @@ def test_a_run_to_continue_has_the_settings_that_are_asked_for(
     assert error.startswith(f"error: {run}: was started with training.optimizer.lr: ")
     assert ", but 0.5 is requested; " in error
     assert {path: path.read_bytes() for path in run.iterdir()} == before
-    assert main([*command, "output.tensorboard=true"]) == 0  # not what was learnt
+    assert main([*command, "output.tensorboard=true"]) == 0  # the training corpus is the same
     assert capsys.readouterr().out.startswith("Done: ")

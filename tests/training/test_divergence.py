@@ -15,7 +15,7 @@ TRAIN = ["-m", "speechmlp.train", "--config", str(ROOT / "configs" / "quickstart
 PLAIN = ["model.hidden=[16]", "model.norm=none", "model.dropout=0", "corpus.audit=false", "training.batch_size=8"]
 
 
-def test_the_first_step_that_is_not_finite_is_told_with_the_largest_layer() -> None:
+def test_the_first_step_that_is_not_finite_is_warnings_with_the_largest_layer() -> None:
     first, second = nn.Linear(2, 2), nn.Linear(2, 2)
     model = nn.Sequential(first, second)
     watch = StepWatch(model)
@@ -35,7 +35,7 @@ def test_the_first_step_that_is_not_finite_is_told_with_the_largest_layer() -> N
     )
 
 
-def test_a_loss_that_is_not_finite_is_told_though_gradients_are() -> None:
+def test_a_loss_that_is_not_finite_is_warnings_though_gradients_are() -> None:
     model = nn.Linear(2, 2)
     model(torch.ones(1, 2)).sum().backward()
     with pytest.raises(NonFiniteError, match="loss is inf, gradients of 0 of 2 layers"):
@@ -64,24 +64,24 @@ def test_training_stops_and_keeps_the_last_good_checkpoint(tone_corpus: Path, ru
     assert len(load_checkpoint(tmp_path / "runs/x/last.pt").history) == 2
 
 
-def test_a_network_whose_rectifiers_are_all_off_is_told() -> None:
+def test_a_network_whose_rectifiers_are_all_off_is_warnings() -> None:
     first, second = nn.Linear(3, 4), nn.Linear(4, 2)
     network = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
-    told: list[str] = []
-    with dead_layers(network, told.append):
+    warnings: list[str] = []
+    with dead_layers(network, warnings.append):
         network(torch.randn(50, 3))
-    assert told == []
+    assert warnings == []
     with torch.no_grad():
         first.bias.fill_(-1e6)
         second.bias.fill_(1)
-    with dead_layers(network, told.append):
+    with dead_layers(network, warnings.append):
         network(torch.randn(5, 3))
-    assert len(told) == 1
-    assert told[0].startswith("the network is dead: every ReLU of 1 ")
+    assert len(warnings) == 1
+    assert warnings[0].startswith("the network is dead: every ReLU of 1 ")
     assert not network[1]._forward_hooks
 
 
-def test_a_loss_that_does_not_move_is_told_once(tone_corpus: Path, run_python: Run) -> None:
+def test_a_loss_that_does_not_move_is_warnings_once(tone_corpus: Path, run_python: Run) -> None:
     still = ["training.epochs=4", "training.optimizer.lr=1e-30", "training.schedule={kind: constant}"]
     result = run_python(*TRAIN, *PLAIN, f"corpus.manifest={tone_corpus}", *still)
     assert result.returncode == 0

@@ -1,4 +1,4 @@
-"""The training loop: what it learns, when it stops, and that it repeats itself."""
+"""The training loop: what it trains, when it stops, and that it repeats itself."""
 
 import copy
 import math

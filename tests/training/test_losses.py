@@ -1,4 +1,4 @@
-"""What is computed from batches beside the loop."""
+"""Losses and other values computed from batches."""
 
 from pathlib import Path
 

@@ -23,11 +23,11 @@ def test_fit_and_evaluate_are_functions(tone_corpus: Path, tmp_path: Path, capsy
     assert "epoch 2/2" in capsys.readouterr().out
     assert load_checkpoint(trained.run / "last.pt").history == list(trained.history)
 
-    told: list[str] = []
-    evaluation = evaluate(runs=tmp_path, split="valid", device="cpu", log=told.append)
+    lines: list[str] = []
+    evaluation = evaluate(runs=tmp_path, split="valid", device="cpu", log=lines.append)
     best = max(trained.history, key=lambda record: (record.valid_accuracy, -record.valid_loss))
     assert evaluation.scores.accuracy.value == pytest.approx(best.valid_accuracy)
-    assert told[0] == f"Checkpoint: {tmp_path}/mine/best.pt (the newest run), epoch {best.epoch}"
+    assert lines[0] == f"Checkpoint: {tmp_path}/mine/best.pt (the newest run), epoch {best.epoch}"
     assert evaluation == evaluate(trained.run / "best.pt", manifest=tone_corpus, split="valid", device="cpu")
     assert capsys.readouterr().out == ""
 
