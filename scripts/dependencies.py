@@ -18,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = Path("requirements.lock")
+HELD_BACK = ("torch<2.15",)
+"""Not yet in the lock; `scripts/test --latest` tests them. docs/decisions/dependencies.md has the reason."""
 ENVIRONMENT = Path("src/speechmlp/environment.py")
 PAGE = Path("docs/install.md")
 HEADER = """\
@@ -49,15 +51,16 @@ def resolve(output: Path, resolution: str = "highest", held_back: bool = False) 
     Args:
         output: the file.
         resolution: highest for every platform and Python; lowest-direct for this one.
-        held_back: whether `tool.uv.constraint-dependencies` of pyproject.toml apply.
+        held_back: whether `HELD_BACK` applies.
     """
     command: list[str | Path] = ["pip", "compile", "--all-extras", "--no-annotate", "--no-header"]
     command += [f"--resolution={resolution}", "pyproject.toml", f"--output-file={output}"]
     if resolution == "highest":
         command += ["--universal", "--python-version=3.10"]
-    if not held_back:
-        command.append("--no-config")
-    uv(*command)
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("\n".join(HELD_BACK) if held_back else "", encoding="utf-8")
+        uv(*command, f"--constraints={constraints}")
 
 
 def versions(lock: Path) -> dict[str, list[str]]:
