@@ -146,7 +146,8 @@ def test(which: str, arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lock = Path(folder) / f"{which}.lock"
         resolve(lock, "highest" if which == "latest" else "lowest-direct")
-        run_tests(lock, arguments)
+        # Types are checked with one numpy and one mypy, the lock's: older ones know less.
+        run_tests(lock, arguments if which == "latest" else ["--no-check", *arguments])
 
 
 def main() -> int:
