@@ -109,7 +109,12 @@ def write_int8(path: Path, checkpoint: Checkpoint, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
         write_onnx(plain, checkpoint, name)
-        graph = onnx.load(plain).graph
+        model = onnx.load(plain)
+        graph = model.graph
+        # ONNX Runtime up to 1.23, the last one for Python 3.10, infers shapes again and rejects them if they differ from
+        # those that the exporter has noted for inner values.
+        del graph.value_info[:]
+        onnx.save(model, plain)
         bands = [node.name for node in graph.node if any(tensor.endswith("spectrum.bands") for tensor in node.input)]
         with _quiet():
             quantize_dynamic(
