@@ -111,8 +111,8 @@ def write_int8(path: Path, checkpoint: Checkpoint, name: str) -> None:
         write_onnx(plain, checkpoint, name)
         model = onnx.load(plain)
         graph = model.graph
-        # ONNX Runtime up to 1.23, the last one for Python 3.10, infers shapes again and rejects them if they differ from
-        # those that the exporter has noted for inner values.
+        # ONNX Runtime up to 1.23, the last one for Python 3.10, infers shapes again and stops if they differ from those
+        # that the exporter noted for inner values.
         del graph.value_info[:]
         onnx.save(model, plain)
         bands = [node.name for node in graph.node if any(tensor.endswith("spectrum.bands") for tensor in node.input)]
