@@ -75,6 +75,7 @@ def versions(lock: Path) -> dict[str, list[str]]:
 def take_over(lock: Path, root: Path) -> None:
     """Writes requirements.lock, and its torch and torchaudio into environment.py and the page on installation."""
     environment = root / ENVIRONMENT
+    # The first version is the oldest one, which fits every Python.
     torch, torchaudio = (versions(lock)[package][0] for package in ("torch", "torchaudio"))
     code = environment.read_text(encoding="utf-8")
     code = re.sub(r"(?<=TESTED_TORCH, TESTED_TORCHAUDIO = ).*", f'"{torch}", "{torchaudio}"', code)
