@@ -42,7 +42,7 @@ BY_METAVAR: dict[str, Callable[..., object]] = {
     "key=value": _overrides,
     "KEY=V1,V2,...": _overrides,
 }
-"""Completers of the others by how the usage text calls their value; numbers and names of one's own have none."""
+"""Completers of the other arguments by their metavar; numbers and free names have none."""
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
