@@ -86,19 +86,41 @@ def take_over(lock: Path, root: Path) -> None:
     (root / LOCK).write_text(HEADER + lock.read_text(encoding="utf-8"), encoding="utf-8")
 
 
-def run_tests(lock: Path, arguments: Sequence[str]) -> None:
+def project_files() -> list[str]:
+    """Returns the files of the checkout, relative to its root: tracked by git, or new and not ignored.
+
+    Raises:
+        CommandError: this is not a git checkout, or there is no git.
+    """
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        problem = (listed.stderr.splitlines() or [f"git ended with status {listed.returncode}"])[0]
+    except OSError as error:
+        raise CommandError(
+            f"git cannot be run ({error.strerror or error}); it lists the files that are tested"
+        ) from error
+    if listed.returncode:
+        raise CommandError(f"{ROOT}: expected a git checkout, whose files are copied and tested ({problem})")
+    return [name for name in listed.stdout.split("\0") if (ROOT / name).is_file()]
+
+
+def run_tests(lock: Path, files: Sequence[str], arguments: Sequence[str]) -> None:
     """Runs `scripts/test` with the versions of a lock, in a copy of the checkout and a new environment.
+
+    Args:
+        lock: the versions.
+        files: to copy, relative to the root of the checkout.
+        arguments: of `scripts/test`.
 
     Raises:
         CommandError: the tests failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy, environment = Path(folder) / "speechmlp", Path(folder) / "environment"
-        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        for name in subprocess.check_output(listed, cwd=ROOT, text=True).split("\0"):
-            if (ROOT / name).is_file():
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, copy / name)
+        for name in files:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
         if (shared := ROOT.parent / "shared").is_dir():  # recordings for the tests marked corpus
             (Path(folder) / "shared").symlink_to(shared)
         take_over(lock, copy)
@@ -112,10 +134,11 @@ def run_tests(lock: Path, arguments: Sequence[str]) -> None:
 
 def write() -> None:
     """Replaces requirements.lock, and the pair in environment.py, after all tests have passed."""
+    files = project_files()
     with tempfile.TemporaryDirectory() as folder:
         lock = Path(folder) / LOCK
         resolve(lock, held_back=True)
-        run_tests(lock, ["--all"])
+        run_tests(lock, files, ["--all"])
         take_over(lock, ROOT)
     print(f"Wrote {LOCK}: {len(versions(ROOT / LOCK))} packages")
 
@@ -126,7 +149,7 @@ def compare() -> None:
         new = Path(folder) / LOCK
         try:
             resolve(new)
-        except CommandError as error:
+        except (CommandError, OSError) as error:
             print(f"requirements.lock was not compared with the package index: {error}")
             return
         locked, newest = versions(ROOT / LOCK), versions(new)
@@ -144,11 +167,12 @@ def compare() -> None:
 
 def test(which: str, arguments: Sequence[str]) -> None:
     """Runs the tests with the newest or the oldest versions that the ranges admit."""
+    files = project_files()
     with tempfile.TemporaryDirectory() as folder:
         lock = Path(folder) / f"{which}.lock"
         resolve(lock, "highest" if which == "latest" else "lowest-direct")
         # Types are checked with one numpy and one mypy, the lock's: older ones know less.
-        run_tests(lock, arguments if which == "latest" else ["--no-check", *arguments])
+        run_tests(lock, files, arguments if which == "latest" else ["--no-check", *arguments])
 
 
 def main() -> int:
@@ -163,7 +187,7 @@ def main() -> int:
             compare()
         else:
             test(arguments.command, rest)
-    except CommandError as error:
+    except (CommandError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -82,10 +82,10 @@ def reference(config: type[BaseModel] = Config) -> str:
         "\n".join(_item(f"[`{name}`]({name}): {text}") for name, text in headers.items()) + "\n",
         MARKER,
     ]
-    for name, places in paths.items():
+    for name, keys in paths.items():
         fields = sections[name]["properties"]
         kind = fields["kind"]["const"] if "kind" in fields else None
-        title = " and ".join(f"`{place}`" for place in places) if name else "Top level"
+        title = " and ".join(f"`{key}`" for key in keys) if name else "Top level"
         entries = [_entry(key, field) for key, field in fields.items() if key != "kind"]
         parts.append(f"## {title}{f' of kind `{kind}`' if kind else ''}\n\n{sections[name]['description']}\n")
         parts += ["\n".join(entries) + "\n"] if entries else []

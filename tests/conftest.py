@@ -16,7 +16,7 @@ import soundfile
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from speechmlp.corpora.synthetic import prepare_synthetic
 from speechmlp.data.manifest import Utterance, write_manifest
@@ -60,14 +60,18 @@ def real_recordings() -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The system's Chromium, without a window."""
+def playwright() -> Iterator[Playwright]:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    yield opened
+    opened.close()
 
 
 def tone(hertz: float, seconds: float, rate: int = 16_000, level: float = 0.5) -> NDArray[np.float32]:
@@ -155,7 +159,9 @@ def spoken_checkpoint(synthetic_corpus: Path, forks: Forks, tmp_path_factory: py
 def run_python(forks: Forks, tmp_path: Path) -> Run:
     """Runs `python ARGUMENTS...` as a process of its own in an empty folder."""
 
-    def run(*arguments: str | Path, timeout: float = 300, stdin: bytes = b"") -> "subprocess.CompletedProcess[str]":
-        return forks.run(arguments, tmp_path, timeout, stdin)
+    def run(
+        *arguments: str | Path, timeout: float = 300, stdin: bytes = b"", stdout: Path | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        return forks.run(arguments, tmp_path, timeout, stdin, stdout)
 
     return run

@@ -33,12 +33,21 @@ class Forks:
         self._server: subprocess.Popen[str] | None = None
 
     def run(
-        self, arguments: Sequence[str | Path], folder: Path, timeout: float = 300, stdin: bytes = b""
+        self,
+        arguments: Sequence[str | Path],
+        folder: Path,
+        timeout: float = 300,
+        stdin: bytes = b"",
+        stdout: Path | None = None,
     ) -> "subprocess.CompletedProcess[str]":
-        """Returns the same as `subprocess.run([sys.executable, *arguments], cwd=folder)` with captured output."""
+        """Returns the same as `subprocess.run([sys.executable, *arguments], cwd=folder)` with captured output.
+
+        With `stdout`, standard output goes there, which may be a pipe or a device, and is not captured.
+        """
         words = [str(word) for word in arguments]
         if sys.platform != "linux" or (words[0].startswith("-") and words[0] != "-m"):
             command = [sys.executable, *words]
+            assert stdout is None
             result = subprocess.run(command, cwd=folder, input=stdin, capture_output=True, timeout=timeout, check=False)
             return subprocess.CompletedProcess(words, result.returncode, result.stdout.decode(), result.stderr.decode())
         if self._server is None:
@@ -49,7 +58,9 @@ class Forks:
         with tempfile.TemporaryDirectory() as place:
             files = [str(Path(place) / name) for name in ("input", "output", "errors")]
             Path(files[0]).write_bytes(stdin)
-            wanted = {"words": words, "folder": str(folder), "files": files, "environment": dict(os.environ)}
+            Path(files[1]).touch()
+            streams = [files[0], str(stdout or files[1]), files[2]]
+            wanted = {"words": words, "folder": str(folder), "files": streams, "environment": dict(os.environ)}
             self._server.stdin.write(json.dumps(wanted | {"seconds": timeout}) + "\n")
             self._server.stdin.flush()
             status = int(self._server.stdout.readline())
@@ -71,7 +82,7 @@ def become(words: list[str], folder: str, files: list[str], environment: dict[st
     os.environ.update(environment)
     os.chdir(folder)
     for number, file in enumerate(files):
-        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY), number)
     sys.stdin = os.fdopen(0)  # multiprocessing has closed it
     sys.path[0] = folder if words[0] == "-m" else str(Path(words[0]).parent)
     sys.argv = words[1:] if words[0] == "-m" else words

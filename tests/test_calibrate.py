@@ -25,6 +25,27 @@ def test_temperatures_are_fitted_taken_over_and_given(tone_corpus: Path, run_pyt
     assert fitted.returncode == 0, fitted.stderr
     assert fitted.stdout.startswith(f"Temperature: 1.000 -> {load_checkpoint(one).temperature:.3f}: ")
     assert load_checkpoint(one).temperature != 1.0
+    first = load_checkpoint(one).temperature
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "some.tsv").write_text(  # without splits: all of it
+        "path\tletter\n" + "".join(f"{tone_corpus.parent}/s5/{letter}.wav\t{letter}\n" for letter in "ABC")
+    )
+    both = run_python(*calibrate, one, "--manifest", tone_corpus, "other/some.tsv", "--split", "test", "--outside")
+    assert both.returncode == 0, both.stderr
+    assert load_checkpoint(one).temperature not in (1.0, first)
+    for split in ("train", "valid"):  # it was trained on both
+        known = run_python(*calibrate, one, "--manifest", tone_corpus, "--split", split)
+        assert known.returncode == 2
+        assert "expected 10 letters or more that the model was not trained on, found 0" in known.stderr
+    rest = run_python(*calibrate, one, "--manifest", tone_corpus)  # of all splits
+    assert rest.returncode == 0, rest.stderr
+    assert "left out 130 of 156 letters, which the model was trained on" in rest.stderr
+    found = load_checkpoint(one)
+    assert found.temperature == first  # that of the test speaker alone
+    assert found.calibration is not None
+    assert found.calibration.letters == 26
+    inside = run_python(*calibrate, one, "--manifest", "other/some.tsv")
+    assert (inside.returncode, len(inside.stderr.splitlines())) == (2, 1)
     assert run_python(*calibrate, two, "--like", one).returncode == 0
     assert load_checkpoint(two).temperature == load_checkpoint(one).temperature
     assert load_checkpoint(two).reject_below == load_checkpoint(one).reject_below > 0

@@ -57,8 +57,53 @@ def test_train_and_evaluate(quickstart: list[str], run_python: Run, tmp_path: Pa
     )
     assert f"epoch {best['epoch']}" in valid.stdout
 
+    assert "Trained on" not in valid.stdout
+    assert "For comparison: always A 3.85%, chance 3.85%, training letters " in valid.stdout
+    last = run_python(*EVALUATE, "--checkpoint", run / "last.pt", "--split", "train", "--json", "train.json")
+    assert last.returncode == 0, last.stderr
+    assert f"Checkpoint: {run}/last.pt, epoch 12\n" in last.stdout
+    known = Evaluation.model_validate_json((tmp_path / "train.json").read_text())
+    assert known.trained_on == known.scores.num_utterances
+    assert f"Trained on: {known.trained_on} of these {known.trained_on} letters" in last.stdout
+    assert known.scores.accuracy.value == pytest.approx(records[-1]["train_accuracy"])
+
     again = run_python(*quickstart, "training.epochs=1")
     assert "(already decoded)" in again.stdout
+
+
+def test_evaluate_takes_overrides_of_reading(spoken_checkpoint: Path, tone_corpus: Path, run_python: Run) -> None:
+    shared = tone_corpus.with_name("shared.tsv")
+    shared.write_text(tone_corpus.read_text().replace("\ts5\ttest", "\ts0\ttest"))
+    evaluate = [*EVALUATE, "--checkpoint", spoken_checkpoint, "--manifest", shared]
+    refused = run_python(*evaluate)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    advised = re.search(r"(\S+=true) allows it", refused.stderr)
+    assert advised is not None
+    for words in ([advised[1]], ["--group-by", "gender", "speaker", advised[1], "corpus.margin=0"]):
+        allowed = run_python(*evaluate, *words)
+        assert "Known voices: 1 speakers" in allowed.stdout, allowed.stderr
+    mistakes = {
+        "corpus.margn=0": "did you mean corpus.margin?",
+        "model.hidden=[3]": "is not about reading recordings with a trained model",
+        "corpus.margin=-1": "corpus.margin: expected",
+        "corpus.margin": "expected key=value",
+    }
+    for word, expected in mistakes.items():
+        wrong = run_python(*evaluate, word)
+        assert wrong.returncode == 2
+        assert len(wrong.stderr.splitlines()) == 1
+        assert expected in wrong.stderr or (word == "corpus.margin" and "key.path=value" in wrong.stderr), wrong.stderr
+    hint = run_python(*evaluate, "--margin", "0")
+    assert "did you mean corpus.margin=0?" in hint.stderr
+
+
+def test_the_packaged_model_needs_none_of_its_corpora(tone_corpus: Path, run_python: Run) -> None:
+    found = run_python(*EVALUATE, "--checkpoint", "packaged", "--manifest", tone_corpus, "--json", "scores.json")
+    assert found.returncode == 0, found.stderr
+    assert re.search(r"^Checkpoint: \S+letters.pt$", found.stdout, re.M)  # without an epoch
+    nothing = run_python(*EVALUATE, "--checkpoint", "packaged")
+    assert (nothing.returncode, len(nothing.stderr.splitlines())) == (2, 1)
+    assert "the corpus of the model in the package is not here; expected --manifest FILE" in nothing.stderr
 
 
 def test_resuming_gives_the_uninterrupted_run(quickstart: list[str], run_python: Run, tmp_path: Path) -> None:
@@ -125,6 +170,45 @@ def test_ten_mistakes_end_in_one_line_and_status_2(synthetic_corpus: Path, run_p
         assert len(result.stderr.splitlines()) == 1, result.stderr
         assert expected in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_options_of_other_programs_get_the_override_that_is_meant(run_python: Run, tmp_path: Path) -> None:
+    config = ["--config", "seed"]
+    mistakes = {
+        ("--epochs", "3"): ["--epochs: unknown option; did you mean training.epochs=3?"],
+        ("--epochs=3",): ["--epochs: unknown option; did you mean training.epochs=3?"],
+        ("training.seed=1", "--lr", "1e-3", "--batch-size", "32"): [
+            "--lr: unknown option; did you mean training.optimizer.lr=1e-3?",
+            "--batch-size: unknown option; did you mean training.batch_size=32?",
+        ],
+        ("--batch_size", "32", "--continue"): ["--batch_size: unknown option; did you mean training.batch_size=32?"],
+        ("--learning-rate=1e-3",): ["--learning-rate: unknown option; did you mean training.optimizer.lr=1e-3?"],
+        ("--device", "cpu"): ["--device: unknown option; did you mean device=cpu?"],
+        ("--output", "my runs"): ["--output: unknown option; did you mean 'output.folder=my runs'?"],
+        ("--optimizer", "sgd"): ["--optimizer: unknown option; did you mean training.optimizer.kind=sgd?"],
+        ("--front-end", "mfcc"): ["--front-end: unknown option; did you mean front_end.kind=mfcc?"],
+        ("--data", "my.tsv"): ["--data: unknown option; did you mean corpus.manifest=my.tsv?"],
+        ("--cuda", "training.seed=1"): ["--cuda: unknown option; did you mean device=...?"],
+        ("--contine",): ["--contine: unknown option; did you mean --continue?"],
+        ("-x", "1"): ["-x: unknown option; settings are given as key=value, as in training.epochs=20"],
+    }
+    for words, expected in mistakes.items():
+        for command in ([*config, *words], [*words, *config], [*words]):
+            result = run_python("-m", "speechmlp.train", *command)
+            assert result.returncode == 2, command
+            assert result.stderr.splitlines() == [f"error: command line: {line}" for line in expected]
+    split = run_python("-m", "speechmlp.train", "training.epochs=0", *config, "training.seed=-1", "--continue")
+    assert [line.partition(": expected")[0] for line in split.stderr.splitlines()] == [
+        "error: command line: training.epochs",
+        "error: command line: training.seed",
+    ]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_new_kind_drops_is_printed(quickstart: list[str], run_python: Run) -> None:
+    result = run_python(*quickstart, "training.epochs=1", "training.optimizer.kind=sgd", "output.name=sgd")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines()[0].startswith("note: training.optimizer.kind=sgd: dropped training.optimizer.")
 
 
 def test_evaluate_tells_what_is_missing(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from speechmlp.__main__ import COMMANDS
-from speechmlp.config.loading import config_keys, load_config
-from speechmlp.config.shipped import shipped_configs
+from speechmlp.config.keys import config_keys
+from speechmlp.config.loading import load_config, shipped_configs
 
 BASH = shutil.which("bash")
 ASK = """

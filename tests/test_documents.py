@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import math
 import os
 import re
 import subprocess
@@ -11,12 +12,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 from scripts.release.evaluate_spelling import render_table as render_spelling
-from scripts.release.reproduce_results import BEGIN, END, PEER, ROWS, render_tables
+from scripts.release.reproduce_results import BEGIN, END, PEERS, ROWS, SHIPPED, render_tables
+from torch.utils.flop_counter import FlopCounterMode
 
 from speechmlp import environment
-from speechmlp.recognition.recognizer import WEIGHTS
+from speechmlp.audio_format import NUM_SAMPLES
+from speechmlp.config.loading import load_config
+from speechmlp.data.dataset import Batch
+from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.recognition.speller import fingerprints
+from speechmlp.runs.checkpoint import PACKAGED
+from speechmlp.training.losses import Learner
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,7 +41,7 @@ def test_the_results_tables_are_those_of_the_summary() -> None:
 
 
 def test_every_row_has_its_configuration() -> None:
-    assert all((ROOT / "configs" / f"{name}.yaml").exists() for name in ROWS if name != PEER)
+    assert all((ROOT / "configs" / f"{name}.yaml").exists() for name in ROWS if name not in (*PEERS, SHIPPED))
 
 
 @pytest.mark.parametrize(
@@ -72,6 +80,36 @@ def test_the_table_of_packages_is_that_of_the_contract() -> None:
     packages = [name for name in re.findall(r"\w+", layers[1]) if (source / name).is_dir()]
     assert [name for name in described if (source / name).is_dir()] == packages
     assert {f"{name}.py" for name in described} >= {"files.py", "environment.py", "labels.py", "errors.py"}
+
+
+def test_the_table_of_large_corpora_follows_its_formulas() -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in row.split("|")[1:-1]]
+        for row in page.splitlines()
+        if re.match(r"\|.*\| data \|$", row)
+    ]
+    assert len(rows) == 10
+    for first in (0, 5):
+        said = " ".join(row[0] for row in rows[first : first + 5])
+        config = load_config(re.findall(r"`(\w+)\.yaml`", said)[0])
+        model = SpeechClassifier(config).train()
+        parameters, batch = (
+            model.num_parameters(),
+            Batch(torch.randn(64, NUM_SAMPLES), torch.arange(64) % 26, torch.ones(64)),
+        )
+        with FlopCounterMode(display=False) as counter:
+            Learner(model, config.training, None)(batch)[0].backward()
+        operations = 1e6 * float(re.findall(r"F = ([\d.]+) million", said)[0])
+        assert f"P = {parameters:,}" in said
+        assert operations == pytest.approx(counter.get_total_flops() / 64, rel=0.01)
+        for row in rows[first : first + 5]:
+            processes, size, arithmetic, data, network = (int(cell.replace(",", "")) for cell in row[1:6])
+            assert size == 512 * processes
+            assert arithmetic == pytest.approx(1e8 * operations / processes / 20e12, rel=0.01, abs=0.6)
+            assert data == 1e8 * 32_000 / -(-processes // 8) / 2e9
+            exchanged = 2 * (processes - 1) / processes * 4 * parameters / 5e9 + 2 * math.log2(processes) * 20e-6
+            assert network == pytest.approx(1e8 / size * exchanged, abs=0.5)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +168,8 @@ def test_the_page_of_spelled_words_is_that_of_its_figures() -> None:
 
 
 def test_the_figures_are_of_the_models_in_the_package() -> None:
-    card = WEIGHTS.with_name("README.md").read_text(encoding="utf-8")
+    card = PACKAGED.with_name("README.md").read_text(encoding="utf-8")
     assert all(fingerprint in card for fingerprint in fingerprints().values()), "run scripts/release/package_weights.py"
     spelling = json.loads((ROOT / "docs" / "spelling.json").read_text(encoding="utf-8"))
     assert spelling["models"] == fingerprints(), "run scripts/release/evaluate_spelling.py"
-    assert sum((WEIGHTS.with_name(name)).stat().st_size for name in fingerprints()) < 4_000_000
+    assert sum((PACKAGED.with_name(name)).stat().st_size for name in fingerprints()) < 4_000_000

@@ -21,6 +21,52 @@ def test_the_installed_pair_is_accepted_and_described() -> None:
     json.dumps(description)
 
 
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=x", "-c", "user.email=x@x", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_checkout_is_described_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "src" / "package"
+    package.mkdir(parents=True)
+    module = package / "module.py"
+    module.write_text("a = 1\n")
+    (tmp_path / ".gitignore").write_text("runs/\n")
+    nothing = {"git_commit": None, "git_dirty": None}
+    assert environment.describe_checkout(module) == nothing  # no repository
+    git(tmp_path, "init")
+    assert environment.describe_checkout(module) == nothing  # a repository of something else
+    git(tmp_path, "add", ".")
+    assert environment.describe_checkout(module) == nothing  # no commit yet
+    git(tmp_path, "commit", "-m", "first")
+    clean = {"git_commit": git(tmp_path, "rev-parse", "HEAD"), "git_dirty": False}
+    assert environment.describe_checkout(module) == clean
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "best.pt").touch()
+    (tmp_path / "mine.yaml").touch()  # what lies next to the package changes nothing
+    assert environment.describe_checkout(module) == clean
+    dirty = {**clean, "git_dirty": True}
+    (package / "added.py").touch()
+    assert environment.describe_checkout(module) == dirty
+    (package / "added.py").unlink()
+    module.write_text("a = 2\n")
+    assert environment.describe_checkout(module) == dirty
+    git(tmp_path, "add", ".")
+    assert environment.describe_checkout(module) == dirty
+    git(tmp_path, "commit", "-m", "second")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    found = environment.describe_checkout(module)
+    monkeypatch.delenv("GIT_DIR")
+    assert found == {"git_commit": git(tmp_path, "rev-parse", "HEAD"), "git_dirty": False}
+    installed = tmp_path / "venv" / "package"
+    installed.mkdir(parents=True)
+    (installed / "module.py").touch()
+    assert environment.describe_checkout(installed / "module.py") == nothing
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment.describe_checkout(module) == nothing  # no git
+
+
 def test_the_recommended_pair_is_in_the_lock() -> None:
     # A newer version may be in the lock too, for newer Pythons only.
     lock = [line.partition(" ;")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()]
@@ -125,6 +171,7 @@ def test_torchaudio_is_not_needed_for_help_errors_and_manifests(
     assert result.stdout == "156\n", result.stderr
 
 
+@pytest.mark.slow
 def test_the_audit_needs_torchaudio_only_for_resampling(tmp_path: Path, run_python: Run, tone_corpus: Path) -> None:
     """Speakers s0, s2, s4 were recorded at 16 kHz, the others at 22.05 kHz."""
     site = failing_package(tmp_path / "site", "torchaudio", BROKEN)
@@ -132,7 +179,7 @@ def test_the_audit_needs_torchaudio_only_for_resampling(tmp_path: Path, run_pyth
     (tone_corpus.parent / "wide.tsv").write_text(
         "".join(line for line in lines if not line.startswith(("s1", "s3", "s5")))
     )
-    audit = "import sys; sys.argv = ['audit']; from speechmlp.audit.command import main; sys.exit(main({0!r}))"
+    audit = "import sys; sys.argv = ['audit']; from speechmlp.audit.__main__ import main; sys.exit(main({0!r}))"
     wide = ["--manifest", str(tone_corpus.parent / "wide.tsv"), "--text"]
     result = run_with(site, audit.format(wide), run_python)
     assert "78 utterances" in result.stdout, result.stderr

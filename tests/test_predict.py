@@ -14,7 +14,7 @@ from speechmlp.corpora.an4 import prepare_an4
 from speechmlp.evaluate import main as evaluate
 from speechmlp.evaluation.results import Evaluation
 from speechmlp.predict import find_recordings, main
-from speechmlp.recognition.recognizer import WEIGHTS
+from speechmlp.runs.checkpoint import PACKAGED
 from tests.conftest import Run, tone
 
 PREDICT = ["-m", "speechmlp.predict"]
@@ -44,6 +44,11 @@ def test_inputs_are_files_folders_and_patterns(recordings: Path) -> None:
     (recordings / "odd[1].wav").write_bytes((recordings / "b.wav").read_bytes())
     assert names(f"{recordings}/odd[1].wav") == ["odd[1].wav"]
     assert list(find_recordings(["-"])) == ["-"]
+    (recordings / "x1").mkdir()
+    shutil.copy(recordings / "b.wav", recordings / "x1" / "d.wav")
+    assert names(f"{recordings}/x*") == ["x1/d.wav"]  # a pattern may name folders
+    assert names(f"{recordings}/**/d*") == ["x1/d.wav"]
+    assert names(f"{recordings}/x1/**") == ["x1/d.wav"]
 
 
 def test_all_formats_have_the_same_content(recordings: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +152,7 @@ def test_predict_and_evaluate_agree_on_an4(
         (small / "etc" / name).symlink_to(source / "etc" / name)
     letters = prepare_an4(small, "", tmp_path / "letters").utterances
     assert len(letters) == 431
-    score = ["--checkpoint", str(WEIGHTS), "--manifest", str(tmp_path / "letters" / "manifest.tsv"), "--device", "cpu"]
+    score = ["--checkpoint", str(PACKAGED), "--manifest", str(tmp_path / "letters" / "manifest.tsv"), "--device", "cpu"]
     assert evaluate([*score, "--json", str(tmp_path / "scores.json")]) == 0
     evaluation = Evaluation.model_validate_json((tmp_path / "scores.json").read_text())
     capsys.readouterr()

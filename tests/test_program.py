@@ -78,6 +78,6 @@ def test_mistakes_answer_without_torch(tmp_path: Path) -> None:
 
 
 def test_a_parser_error_names_the_command(run_python: Run) -> None:
-    result = run_python("-m", "speechmlp", "train", "--confg", "x")
+    result = run_python("-m", "speechmlp", "compare", "--sweap")
     assert result.returncode == 2
-    assert result.stderr.startswith("usage: speechmlp train ")
+    assert result.stderr.startswith("usage: speechmlp compare ")

@@ -78,6 +78,16 @@ def test_recorded_letters_become_a_corpus(record: Record, tmp_path: Path) -> Non
     assert {utterance.split for utterance in utterances} == {"train", "valid", "test"}
 
 
+def test_other_labels_are_recorded(record: Record, tmp_path: Path) -> None:
+    result = record(spoken(), "\n" * 9, "--speaker", "anna", "--labels", "A", "7", "stop now", "--takes", "1")
+    assert result.returncode == 0, result.stderr
+    assert {path.parent.name for path in tmp_path.glob("recordings/*/*.wav")} == {"a", "7", "stop now"}
+    assert 'labels=\'["A", "7", "stop now"]\'' in result.stdout
+    assert "--labels A 7 'stop now'" in result.stdout
+    wrong = record(spoken(), "", "--speaker", "anna", "--labels", "A", "a/b")
+    assert wrong.stderr == "error: --labels: expected texts that are names of folders too, found 'a/b'\n"
+
+
 @pytest.mark.parametrize(
     ("samples", "advice"),
     [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from speechmlp.config.shipped import shipped_configs
+from speechmlp.config.loading import shipped_configs
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -5,8 +5,10 @@ Each part is a script of its own and can be run alone; its command is in the doc
 """
 
 import argparse
+import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -43,11 +45,11 @@ PARTS: dict[str, tuple[str, list[str]]] = {
             for size in (64, 512)
         ],
     ),
-    "beside": (
-        "Beside other programs",
+    "busy": (
+        "While other programs run",
         [
-            "scripts/benchmarks/beside.py --config configs/seed.yaml --rounds 2 training.epochs=10",
-            f"scripts/benchmarks/beside.py --config {BEST} --rounds 2 training.epochs=2",
+            "scripts/benchmarks/busy.py --config configs/seed.yaml --rounds 2 training.epochs=10",
+            f"scripts/benchmarks/busy.py --config {BEST} --rounds 2 training.epochs=2",
         ],
     ),
     "preparation": ("Preparation", ["scripts/benchmarks/decoding.py", "scripts/benchmarks/data.py"]),
@@ -77,13 +79,14 @@ def _machine() -> str:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    load = "" if sys.platform == "win32" else f", load {Path('/proc/loadavg').read_text().split()[0]}"
+    commit = ""
+    if shutil.which("git"):
+        git = ["git", "describe", "--always", "--dirty"]
+        commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    load = "" if sys.platform == "win32" else f", load {os.getloadavg()[0]:.2f}"
     return (
         f"{model}, {', '.join(devices) or 'no GPU'}, Python {platform.python_version()}, {', '.join(versions)}; "
-        f"commit {git.stdout.strip() or 'unknown'}, {time.strftime('%Y-%m-%d')}{load} at the start."
+        f"commit {commit or 'unknown'}, {time.strftime('%Y-%m-%d')}{load} at the start."
     )
 
 

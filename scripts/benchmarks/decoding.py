@@ -16,13 +16,14 @@ import soundfile
 import torch
 import torchaudio
 
+from speechmlp.audio_format import FULL_SCALE, NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.config.schema import CorpusConfig
 from speechmlp.data.manifest import Utterance, write_manifest
 from speechmlp.data.packed import open_packed
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS
 
-RATES = (16_000, 44_100)
+RATES = (SAMPLE_RATE, 44_100)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,9 +56,9 @@ def _plain(utterances: list[Utterance], target: Path) -> float:
     with target.open("wb") as file:
         for utterance in utterances:
             samples, rate = soundfile.read(utterance.path, dtype="float32")
-            wave = torchaudio.functional.resample(torch.from_numpy(samples), rate, 16_000)[:16_000]
-            wave = torch.nn.functional.pad(wave, (0, 16_000 - len(wave)))
-            file.write((wave * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy().tobytes())
+            wave = torchaudio.functional.resample(torch.from_numpy(samples), rate, SAMPLE_RATE)[:NUM_SAMPLES]
+            wave = torch.nn.functional.pad(wave, (0, NUM_SAMPLES - len(wave)))
+            file.write((wave * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16).numpy().tobytes())
     return time.perf_counter() - started
 
 

@@ -74,7 +74,7 @@ def _benchmark(arguments: argparse.Namespace) -> int:
     expected = found["pytorch"]
     print(
         f"{len(letters)} letters of {arguments.manifest}, split {arguments.split}; one thread, ratios within this run. "
-        "Accuracy is there to compare the files: a model may have learnt these letters\n"
+        "Accuracy is there to compare the files: a model may have been trained on these letters\n"
     )
     print(
         "| | bytes | size / onnx | p50 in ms | p99 in ms | / PyTorch | accuracy | other letters | largest difference |"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from speechmlp.audio_format import NUM_SAMPLES
 from speechmlp.config.loading import load_config
 from speechmlp.config.schema import Config
 from speechmlp.data.dataset import DeviceCorpus
@@ -37,9 +38,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _noise(count: int, device: torch.device) -> DeviceCorpus:
-    samples = torch.randint(-9999, 9999, (count, 16_000), dtype=torch.int16).to(device)
+    samples = torch.randint(-9999, 9999, (count, NUM_SAMPLES), dtype=torch.int16).to(device)
     positions = torch.arange(count, device=device)
-    return DeviceCorpus([samples], [positions], positions % 26, torch.full_like(positions, 16_000))
+    return DeviceCorpus([samples], [positions], positions % 26, torch.full_like(positions, NUM_SAMPLES))
 
 
 def _cost(config: Config, count: int, valid: DeviceCorpus) -> float:
@@ -57,16 +58,16 @@ def _cost(config: Config, count: int, valid: DeviceCorpus) -> float:
 
 
 def _draw(found: dict[str, dict[int, list[float]]], file: Path) -> None:
-    from speechmlp.evaluation.pictures import load_pyplot
+    from speechmlp.evaluation.html_page import load_pyplot
 
     pyplot = load_pyplot()
-    figure, places = pyplot.subplots(1, len(found), figsize=(11, 3), layout="constrained", sharey=True)
-    for place, (axis, costs) in zip(places, found.items(), strict=True):
-        place.plot(list(costs), [statistics.median(each) for each in costs.values()], "o-")
-        place.set(xlabel=axis, xscale="log", yscale="log")
-        place.set_xticks(list(costs), labels=[str(size) for size in costs], minor=False)
-        place.minorticks_off()
-    places[0].set(
+    figure, plots = pyplot.subplots(1, len(found), figsize=(11, 3), layout="constrained", sharey=True)
+    for plot, (axis, costs) in zip(plots, found.items(), strict=True):
+        plot.plot(list(costs), [statistics.median(each) for each in costs.values()], "o-")
+        plot.set(xlabel=axis, xscale="log", yscale="log")
+        plot.set_xticks(list(costs), labels=[str(size) for size in costs], minor=False)
+        plot.minorticks_off()
+    plots[0].set(
         ylabel="µs an utterance", yticks=(50, 100, 200, 500, 1000), yticklabels=("50", "100", "200", "500", "1000")
     )
     figure.savefig(file, dpi=100, metadata={"Software": None})

@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from speechmlp.audio_format import FULL_SCALE
+from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 from speechmlp.config.loading import load_config
 from speechmlp.config.schema import Config
 from speechmlp.data.dataset import DeviceCorpus, SpokenLetters
@@ -49,7 +49,7 @@ from speechmlp.training.losses import Learner
 from speechmlp.training.optimizers import build_optimizer
 
 Way = Callable[[], float]
-"""Learns every utterance once and returns the seconds."""
+"""Trains on every utterance once and returns the seconds."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -305,7 +305,7 @@ def _hugging_face(config: Config, corpus: DeviceCorpus, waveforms: Tensor, scrat
 def _ways(config: Config, corpus: DeviceCorpus, folder: Path, rounds: int, without: str | None) -> dict[str, Way]:
     waveforms = torch.cat([batch.waveforms.cpu() for batch in corpus.batches(256)])
     for number, waveform in enumerate(waveforms):
-        soundfile.write(folder / f"{number}.wav", waveform.numpy(), 16_000, subtype="PCM_16")
+        soundfile.write(folder / f"{number}.wav", waveform.numpy(), SAMPLE_RATE, subtype="PCM_16")
     ways = {
         "ours": _ours(config, corpus, rounds),
         "its features": _features(config, corpus),

@@ -17,14 +17,16 @@ from playwright.sync_api import Browser, sync_playwright
 
 from speechmlp.data.manifest import Utterance, read_manifest
 from speechmlp.errors import UserError, run_command
-from speechmlp.recognition.recognizer import WEIGHTS
+from speechmlp.runs.checkpoint import PACKAGED
 
 WORD = "MIXER"
 
 
 def _parser() -> argparse.ArgumentParser:
     here = Path.cwd()
-    shown = WEIGHTS.relative_to(here) if WEIGHTS.is_relative_to(here) else WEIGHTS  # pictures name no machine's folders
+    shown = (
+        PACKAGED.relative_to(here) if PACKAGED.is_relative_to(here) else PACKAGED
+    )  # pictures name no machine's folders
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", metavar="FILE", default=str(shown), help="the model (%(default)s)")
     parser.add_argument("--manifest", metavar="FILE", default="data/synthetic/manifest.tsv", help="(%(default)s)")
@@ -42,6 +44,7 @@ def _padded(utterance: Utterance, path: Path) -> Path:
 def _speak(browser: Browser, url: str, utterances: list[Utterance], target: Path) -> None:
     """Spells the word on the page with recordings of one speaker who is understood, and takes its picture."""
     page = browser.new_page(viewport={"width": 640, "height": 800})
+    page.add_init_script("localStorage.clear()")  # the page keeps what was spelled
     with tempfile.TemporaryDirectory() as folder:
         for speaker in sorted({utterance.speaker for utterance in utterances}):
             spoken = {one.letter: one for one in utterances if one.speaker == speaker}
@@ -49,7 +52,9 @@ def _speak(browser: Browser, url: str, utterances: list[Utterance], target: Path
             for letter in WORD:
                 page.evaluate("() => { document.getElementById('status').textContent = '' }")
                 page.set_input_files("#file", _padded(spoken[letter], Path(folder) / "letter.wav"))
-                page.wait_for_function("() => /^(Heard|That)/.test(document.getElementById('status').textContent)")
+                page.wait_for_function(
+                    "() => /^(Recognised|No letter)/.test(document.getElementById('status').textContent)"
+                )
             if page.inner_text("#word") == WORD:
                 page.screenshot(path=target, full_page=True)
                 return

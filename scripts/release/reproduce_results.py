@@ -19,10 +19,13 @@ from tqdm import tqdm
 
 from speechmlp.audio.condition_names import CONDITIONS
 from speechmlp.config.loading import load_config
+from speechmlp.data.manifest import Split
 from speechmlp.errors import UserError, run_command
+from speechmlp.evaluation.groups import ACCENT
 from speechmlp.evaluation.results import Evaluation, Scores
 from speechmlp.evaluation.run import evaluate
 from speechmlp.files import write_text
+from speechmlp.runs.checkpoint import PACKAGED
 from speechmlp.sweeps.jobs import Job, finish_all
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,31 +33,38 @@ RUNS = Path("runs") / "results"
 SUMMARY = ROOT / "docs" / "results.json"
 PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
 BEGIN, END = "<!-- results: written by reproduce_results.py -->", "<!-- end of results -->"
-PEER = "pocketsphinx"
+PEERS, SHIPPED = ("pocketsphinx", "whisper"), "packaged"
+"""Rows that nothing is trained for: recognisers of others, and the model in the package."""
 AN4 = "data/an4/manifest.tsv"
 ROWS: dict[str, tuple[str, list[str]]] = {
-    "letters_long": ("the model in the package: gMLP on aligned frames, AN4 and synthetic voices, 160 epochs", []),
+    SHIPPED: (
+        "the model in the package: `letters_long` trained further on people of many accents, `letters_tuned`",
+        [],
+    ),
+    "letters_long": ("gMLP on aligned frames, AN4 and synthetic voices, 160 epochs", []),
     "letters": ("the same, 80 epochs", []),
     "an4_only": ("gMLP on aligned frames, AN4 only", []),
-    "letters_small": ("gMLP under 100,000 parameters, student of the second", []),
-    "letters_flat": ("flattened MLP on aligned frames, student of the second", []),
+    "letters_small": ("gMLP under 100,000 parameters, student of `letters`", []),
+    "letters_flat": ("flattened MLP on aligned frames, student of `letters`", []),
     "an4_log_mel": ("flattened MLP on log-mel frames at fixed positions", []),
     "an4_raw": ("MLP on the raw waveform, regularised", []),
     "seed": ("the textbook MLP: raw waveform, 16000-100-26", [f"corpus.manifest={AN4}"]),
-    PEER: ("for comparison: PocketSphinx, grammar of 26 letters", []),
+    "alphanumeric": ("letters and digits, 665 of the same speakers: the model in the package, trained further", []),
+    "pocketsphinx": ("for comparison: PocketSphinx, grammar of 26 letters", []),
+    "whisper": ("for comparison: Whisper tiny.en, 39 million parameters, probabilities of the letters", []),
 }
 """Config name -> (what it is, overrides), teachers before their students."""
-SHIPPED = "letters_long"
-"""Its seed 0 gets temperature and threshold from a sibling that was not trained on the validation speakers."""
-README_ROWS = (SHIPPED, "seed", PEER)
+TESTED = {"alphanumeric": "data/an4_digits/manifest.tsv"}
+"""Rows that are tested on another manifest than AN4's letters."""
+README_ROWS = (SHIPPED, "seed", *PEERS)
 
 
 def _manifests(name: str) -> list[str]:
     """Returns the corpora that a row is trained and tested on."""
-    if name == PEER:
+    if name in (*PEERS, SHIPPED):
         return [AN4]
     corpus = load_config(f"configs/{name}.yaml", ROWS[name][1]).corpus
-    return [AN4, corpus.manifest, *(part.manifest for part in (*corpus.mix, *corpus.negatives))]
+    return [TESTED.get(name, AN4), corpus.manifest, *(part.manifest for part in (*corpus.mix, *corpus.negatives))]
 
 
 def _run(*command: str | Path) -> None:
@@ -68,28 +78,18 @@ def _job(name: str, seed: int) -> Job:
     return Job(f"configs/{name}.yaml", (*ROWS[name][1], f"training.seed={seed}"), RUNS / f"{name}-seed{seed}")
 
 
-def _train(name: str, seeds: int, at_once: int) -> None:
-    """Trains what is missing of a row, and calibrates the model that is shipped."""
-    jobs = [_job(name, seed) for seed in range(seeds)]
-    sibling = Job(jobs[0].config, ("corpus.learn=train", "training.keep=best"), RUNS / f"{name}-sibling")
-    finish_all([*jobs, sibling] if name == SHIPPED else jobs, at_once)
-    if name == SHIPPED:
-        _run("-m", "speechmlp", "calibrate", "--checkpoint", jobs[0].run / "best.pt", "--like", sibling.run / "best.pt")
-
-
-def _scores(name: str, seed: int, condition: str, voices: str | None) -> Scores:
-    """Returns the scores of a run on AN4's test speakers in a condition, or on every utterance of `voices`."""
-    target = RUNS / f"{name}-seed{seed}-{'voices' if voices else condition}.json"
+def _scores(name: str, seed: int, what: str, manifest: str, split: Split | None) -> Scores:
+    """Returns the scores of a run on a split of a manifest, or all of it; `what` is a condition or names the set."""
+    target = RUNS / f"{name}-seed{seed}-{what}.json"
     if not target.exists():
-        best = _job(name, seed).run / "best.pt"
-        if name == PEER:
-            what = ["--manifest", voices, "--on-error", "skip"] if voices else ["--manifest", AN4, "--split", "test"]
-            _run("scripts/release/evaluate_pocketsphinx.py", *what, "--condition", condition, "--json", target)
-        elif voices:
-            found = evaluate(best, manifest=voices, on_error="skip", condition=condition)
-            write_text(target, found.model_dump_json(indent=2) + "\n")
+        condition = what if what in CONDITIONS else "clean"
+        if name in PEERS:
+            of_split = ["--split", split] if split else []
+            options = ["--manifest", manifest, *of_split, "--on-error", "skip", "--condition", condition]
+            _run("scripts/release/evaluate_peer.py", name, *options, "--json", target)
         else:
-            found = evaluate(best, manifest=AN4, split="test", condition=condition)
+            best = PACKAGED if name == SHIPPED else _job(name, seed).run / "best.pt"
+            found = evaluate(best, manifest=manifest, split=split, on_error="skip", condition=condition)
             write_text(target, found.model_dump_json(indent=2) + "\n")
     return Evaluation.model_validate_json(target.read_text(encoding="utf-8")).scores
 
@@ -98,14 +98,47 @@ def _mean_std(values: list[float]) -> list[float]:
     return [statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0]
 
 
-def summarise(name: str, seeds: int, voices: str | None, old: dict[str, Any], at_once: int) -> dict[str, Any]:
-    """Returns the summary of a row, running what is missing; figures on `voices` are kept from `old` without them."""
-    if name == PEER:
+def _answers(runs: Sequence[Scores]) -> list[float] | None:
+    """Returns the fractions answered right, answered wrong, rejected, and rejected though ranked right, over runs."""
+    found = [scores.answers for scores in runs if scores.answers is not None and scores.answers.reject_below]
+    if len(found) < len(runs):
+        return None  # there is no threshold
+    parts = [(one.right, one.wrong, one.rejected, one.rejected_right) for one in found]
+    return [statistics.mean(part.value for part in each) for each in zip(*parts, strict=True)]
+
+
+def _by_accent(runs: Sequence[Scores]) -> dict[str, Any]:
+    """Returns the accuracy over runs, and the name and the accuracy of the accent that the first run is worst at."""
+    worst = next(gap.worst for gap in runs[0].gaps if gap.kind == ACCENT)
+    of_worst = [group.accuracy.value for run in runs for group in run.groups if group.name == worst.name]
+    return {
+        "accuracy": statistics.mean(run.accuracy.value for run in runs),
+        "worst": worst.name,
+        "worst_accuracy": statistics.mean(of_worst),
+    }
+
+
+def summarise(
+    name: str, seeds: int, voices: str | None, accents: str | None, old: dict[str, Any], at_once: int
+) -> dict[str, Any]:
+    """Returns the summary of a row, running what is missing.
+
+    Args:
+        name: of the row.
+        seeds: number of runs.
+        voices: manifest of other people's recordings; None to keep the figures in `old`.
+        accents: manifest whose validation split has accents; None to keep the figures in `old`.
+        old: the row so far.
+        at_once: trainings side by side.
+    """
+    if name in (*PEERS, SHIPPED):
         seeds = 1  # nothing is drawn there
     else:
-        _train(name, seeds, at_once)
+        finish_all([_job(name, seed) for seed in range(seeds)], at_once)
     results = {
-        (seed, condition): _scores(name, seed, condition, None) for seed in range(seeds) for condition in CONDITIONS
+        (seed, condition): _scores(name, seed, condition, TESTED.get(name, AN4), "test")
+        for seed in range(seeds)
+        for condition in CONDITIONS
     }
     clean = [results[seed, "clean"] for seed in range(seeds)]
     row: dict[str, Any] = {
@@ -113,11 +146,18 @@ def summarise(name: str, seeds: int, voices: str | None, old: dict[str, Any], at
         "interval": [clean[0].accuracy.low, clean[0].accuracy.high],
         "e_set": _mean_std([scores.e_set.value for scores in clean if scores.e_set is not None]),
         "voices": old.get("voices"),
+        "clean_answers": _answers(clean),
+        "voices_answers": old.get("voices_answers"),
+        "accents": old.get("accents"),
     }
     for condition in CONDITIONS:
         row[condition] = _mean_std([results[seed, condition].accuracy.value for seed in range(seeds)])
     if voices:
-        row["voices"] = _mean_std([_scores(name, seed, "clean", voices).accuracy.value for seed in range(seeds)])
+        strangers = [_scores(name, seed, "voices", voices, None) for seed in range(seeds)]
+        row["voices"] = _mean_std([scores.accuracy.value for scores in strangers])
+        row["voices_answers"] = _answers(strangers)
+    if accents:
+        row["accents"] = _by_accent([_scores(name, seed, "accents", accents, "valid") for seed in range(seeds)])
     return row
 
 
@@ -127,7 +167,7 @@ def render_table(summary: dict[str, Any], rows: Sequence[str] = tuple(ROWS), sho
     Args:
         summary: figures by row.
         rows: names, first to last; rows without figures are left out.
-        short: whether the E-set and the number of seeds are left out, and so is what the columns mean.
+        short: whether only the columns of the README are wanted, without what they mean.
     """
 
     def cell(figures: list[float] | None, seeds: int) -> str:
@@ -135,10 +175,21 @@ def render_table(summary: dict[str, Any], rows: Sequence[str] = tuple(ROWS), sho
             return "–"
         return f"{100 * figures[0]:.1f} ± {100 * figures[1]:.1f}" if seeds > 1 else f"{100 * figures[0]:.1f}"
 
-    titles = ["clean", "telephone", "white noise 10 dB", "babble 10 dB", "other people's recordings", "E-set", "seeds"]
-    keys = [*CONDITIONS, "voices", "e_set"]
-    if short:
-        titles, keys = titles[:-2], keys[:-1]
+    def answers(row: dict[str, Any], key: str) -> str:
+        if (found := row.get(f"{key}_answers")) is None:
+            return "–"
+        right, wrong, rejected, rejected_right = (f"{100 * value:.1f}" for value in found)
+        return f"{right} / {wrong} / {rejected}" + ("" if short else f" ({rejected_right})")
+
+    def by_accent(found: dict[str, Any] | None) -> str:
+        if found is None:
+            return "–"
+        return f"{100 * found['accuracy']:.1f} ({found['worst']} {100 * found['worst_accuracy']:.1f})"
+
+    titles = ["clean", "telephone", "white noise 10 dB", "babble 10 dB", "other people's recordings"]
+    titles += ["their answers: right / wrong / rejected", "accented spellers (worst accent)"]
+    if not short:
+        titles += ["clean: right / wrong / rejected", "E-set", "seeds"]
     lines = [
         f"| accuracy in %, 431 letters of AN4's ten test speakers | {' | '.join(titles)} |",
         "|---" * (1 + len(titles)) + "|",
@@ -146,17 +197,21 @@ def render_table(summary: dict[str, Any], rows: Sequence[str] = tuple(ROWS), sho
     for name in (name for name in rows if name in summary):
         row = summary[name]
         low, high = (f"{100 * edge:.1f}" for edge in row["interval"])
-        cells = [cell(row[key], row["seeds"]) for key in keys]
-        cells[0] += f" [{low}, {high}]"
-        cells += [] if short else [str(row["seeds"])]
-        what = ROWS[name][0] if name == PEER else f"{ROWS[name][0]} (`configs/{name}.yaml`)"
+        clean, *others = (cell(row[key], row["seeds"]) for key in CONDITIONS)
+        cells = [f"{clean} [{low}, {high}]", *others, cell(row["voices"], row["seeds"])]
+        cells += [answers(row, "voices"), by_accent(row.get("accents"))]
+        cells += [] if short else [answers(row, "clean"), cell(row["e_set"], row["seeds"]), str(row["seeds"])]
+        what = ROWS[name][0] if name in (*PEERS, SHIPPED) else f"{ROWS[name][0]} (`configs/{name}.yaml`)"
         lines.append(f"| {what} | {' | '.join(cells)} |")
     if not short:
         lines.append("")
         lines.append(
             "Mean ± standard deviation over seeds. In brackets: the 95 % interval of seed 0, by bootstrap over\n"
             "speakers. Other people's recordings: a manifest given to the script; no model was trained on it, and it\n"
-            "is not part of this repository."
+            "is not part of this repository. Right / wrong / rejected: what is answered at the model's threshold\n"
+            "(in brackets: letters that are rejected although ranked right). Accented spellers: the validation\n"
+            "speakers of `prepare alphanumeric`, with which choices were made, and the accent that is worst.\n"
+            "–: not measured, or the model has no threshold."
         )
     return "\n".join(lines)
 
@@ -183,6 +238,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--voices", metavar="FILE", help="manifest of other people's recordings, for a column of its own"
     )
+    parser.add_argument(
+        "--accents", metavar="FILE", help="manifest with accents, whose validation split gets a column of its own"
+    )
     parser.add_argument("--table-only", action="store_true", help="write the tables from docs/results.json")
     return parser
 
@@ -199,7 +257,9 @@ def _reproduce(arguments: argparse.Namespace) -> int:
                 raise UserError(f"{manifest}: no such corpus; make it with speechmlp prepare")
         RUNS.mkdir(parents=True, exist_ok=True)
         for name in tqdm(arguments.rows, "rows", disable=None):
-            summary[name] = summarise(name, arguments.seeds, arguments.voices, summary.get(name, {}), arguments.at_once)
+            summary[name] = summarise(
+                name, arguments.seeds, arguments.voices, arguments.accents, summary.get(name, {}), arguments.at_once
+            )
             SUMMARY.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     write_tables(summary)
     print(render_table(summary))

@@ -23,16 +23,18 @@ class Command(NamedTuple):
 COMMANDS = {
     "prepare": Command("prepare a corpus", "prepare"),
     "train": Command("train a classifier from a configuration", "train"),
+    "adapt": Command("adapt a trained classifier to a voice", "adapt"),
     "evaluate": Command("report the accuracy of a trained classifier", "evaluate"),
+    "card": Command("write a model card", "card"),
     "predict": Command("recognise the letters in recordings", "predict"),
     "serve": Command("open a page where you say a letter", "serve.command"),
     "record": Command("record letters from the microphone", "record"),
-    "audit": Command("check a corpus before training", "audit.command"),
+    "audit": Command("check a corpus before training", "audit.__main__"),
     "sweep": Command("train a grid of settings and seeds", "sweep"),
     "compare": Command("compare the runs of a sweep", "compare"),
     "calibrate": Command("set the temperature of a trained classifier", "calibrate"),
     "augment-sheet": Command("show and play augmented training letters", "augment_sheet"),
-    "export": Command("write a model for ONNX Runtime", "export.command"),
+    "export": Command("write a model for ONNX Runtime", "export.__main__"),
 }
 
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from speechmlp.environment import import_torchaudio
@@ -30,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _sheet(arguments: argparse.Namespace) -> int:
     from speechmlp.config.loading import load_config
 
-    config = load_config(arguments.config, arguments.overrides)
+    config = load_config(arguments.config, arguments.overrides, partial(print, "note:", file=sys.stderr))
     import_torchaudio()
     from speechmlp.evaluation.augment_sheet import write_sheet
 

@@ -14,7 +14,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Compare groups of runs that differ in their seed only: a Markdown table with a paired test "
         "against the first group. Runs are grouped by their folder's name without -seedN; accuracies are those of "
         "the best epoch on the validation set. The test is the exact sign-flip permutation test on the differences "
-        "of equal seeds.",
+        "of equal seeds; with fewer than 6 of them, no p under 0.05 is possible, and the table says so.",
         epilog="example: speechmlp compare runs/dropout/*",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders; the first one's group is the baseline")
@@ -22,9 +22,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from speechmlp.sweeps.compare import read_groups, render_table
+    from speechmlp.sweeps.compare import read_answers, read_groups, render_table
 
-    print(render_table(read_groups(arguments.runs)))
+    groups = read_groups(arguments.runs)
+    print(render_table(groups, read_answers(arguments.runs)))
     return 0
 
 

@@ -10,8 +10,8 @@ import argcomplete
 from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
 
 from speechmlp.audio.condition_names import SWEEPS
-from speechmlp.config.loading import config_keys
-from speechmlp.config.shipped import shipped_configs
+from speechmlp.config.keys import config_keys
+from speechmlp.config.loading import shipped_configs
 
 FILES, FOLDERS, NOTHING = FilesCompleter(), DirectoriesCompleter(), SuppressCompleter()
 

@@ -1,13 +1,14 @@
-"""Files and folders that are written whole or not at all, even if writing is interrupted."""
+"""Files and folders that are written whole or not at all, and files of tensors that are read without running them."""
 
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from speechmlp.errors import UserError
+from speechmlp.errors import UserError, out_of_memory
 
 PARTIAL = ".partial"
 """Suffix of a file that is being written."""
@@ -90,9 +91,20 @@ def whole_folder(folder: str | Path, mark: str) -> Iterator[Path]:
         UserError: `folder` holds something else, or cannot be written.
     """
     folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and ((folder / mark).exists() or not any(folder.iterdir()))):
+        raise UserError(f"{folder}: exists and is not an earlier result (no {mark} in it); choose another folder")
+    with new_folder(folder) as partial:
+        yield partial
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Gives an empty folder that takes the place of `folder`, whatever it holds, if all goes well.
+
+    Raises:
+        UserError: `folder` cannot be written.
+    """
     try:
-        if folder.exists() and not (folder.is_dir() and ((folder / mark).exists() or not any(folder.iterdir()))):
-            raise UserError(f"{folder}: exists and is not an earlier result (no {mark} in it); choose another folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing(folder) as partial:
             partial.mkdir()
@@ -109,3 +121,36 @@ def write_text(path: Path, text: str) -> None:
     """
     with whole_file(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def read_tensors(path: Path, expected: str, missing: str) -> Any:
+    """Returns the tensors and plain values in a file that torch wrote.
+
+    Nothing in it is run (`weights_only`). Older formats and compressed archives are refused: they can ask for more
+    memory than the file is large.
+
+    Args:
+        path: the file.
+        expected: what it should be, for the message.
+        missing: the message if there is no such file.
+
+    Raises:
+        UserError: there is no such file, or it is something else, or damaged.
+    """
+    import torch  # late, because commands import this module before they answer to --help
+
+    try:
+        if not path.is_file():  # reading a pipe would wait
+            raise FileNotFoundError if not path.exists() else OSError
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+            if not stored or sum(part.file_size for part in parts) > path.stat().st_size:
+                raise ValueError("compressed")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: {missing}") from error
+    except Exception as error:  # pickle, zip and torch errors of many types: they all mean the same to the user
+        if out_of_memory(error):
+            raise
+        raise UserError(f"{path}: cannot be read; {expected}") from error

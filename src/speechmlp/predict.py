@@ -6,19 +6,24 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmlp.audio_format import SAMPLE_RATE
+from speechmlp.config.command_line import judge_options
 from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError, run_command
+from speechmlp.interruption import Interruption
 
 if TYPE_CHECKING:
+    from speechmlp.audio.recordings import LeftOut
     from speechmlp.recognition.output import Answers
     from speechmlp.recognition.recognizer import Recognizer
     from speechmlp.recognition.speller import Speller, Spelling
+    from speechmlp.recognition.word_list import WordList
 
 STDIN = "-"
 MICROPHONE = "microphone"
@@ -46,9 +51,16 @@ def make_parser() -> argparse.ArgumentParser:
         "--rate", type=int, default=SAMPLE_RATE, metavar="HZ", help="sample rate of --raw (%(default)s)"
     )
     parser.add_argument("--microphone", action="store_true", help="record until a pause after speech")
+    parser.add_argument(
+        "--continuous", action="store_true", help="with --microphone: spell until Ctrl-C; letters appear as spoken"
+    )
     parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt (default: the model in the package)")
     parser.add_argument("--spell", action="store_true", help="recognise all letters, with their times")
-    parser.add_argument("--words", metavar="FILE", help="with --spell: text file of words to rank, one per line")
+    parser.add_argument(
+        "--words",
+        metavar="FILE",
+        help="text file of words, one per line: ranked with --spell, offered with --continuous",
+    )
     parser.add_argument("--best", type=int, default=5, metavar="N", help="number of words to report (%(default)s)")
     parser.add_argument("--format", choices=("text", "csv", "jsonl"), default="text", help="(%(default)s)")
     parser.add_argument(
@@ -68,26 +80,33 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--reject-below", type=float, metavar="P", help="least probability of a letter (default: the model's)"
     )
+    judge_options(parser, "add a second model's log-probabilities: better and slower")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     return parser
 
 
-def find_recordings(inputs: Iterable[str]) -> Iterator[str]:
+def find_recordings(inputs: Iterable[str], left_out: "LeftOut | None" = None) -> Iterator[str]:
     """Yields the recordings of the inputs: files, those in folders, and those that match a pattern.
 
     A name that is none of these is yielded too, and becomes an error when it is read.
-    """
-    from speechmlp.corpora.files import AUDIO_SUFFIXES
 
+    Args:
+        inputs: as on the command line.
+        left_out: gets what else is in the folders.
+    """
+    from speechmlp.audio.recordings import LeftOut, recordings_in
+
+    left_out = LeftOut() if left_out is None else left_out
     for name in inputs:
         # Unlike those of pathlib, these tests have an answer for names that no file can have.
         if name != STDIN and os.path.isdir(name):  # noqa: PTH112
-            found = [str(path) for path in Path(name).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
-            yield from sorted(found) or [name]
+            yield from map(str, recordings_in(Path(name), left_out) or (Path(name),))
         elif name != STDIN and not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
             # Path.glob takes no patterns from the root.
-            found = [path for path in glob.glob(name, recursive=True) if Path(path).is_file()]  # noqa: PTH207
-            yield from sorted(found) or [name]
+            found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+            # Folders are read, but ** finds what is in them anyway.
+            files = [path for path in found if "**" not in name or not Path(path).is_dir()]
+            yield from find_recordings(files, left_out) if files else [name]
         else:
             yield name
 
@@ -99,9 +118,9 @@ def _keep_stdin(raw: bool, rate: int, target: Path) -> None:
         UserError: it is empty, too long or ends within a sample, or the rate is invalid.
     """
     import numpy as np
-    import soundfile
 
-    from speechmlp.audio.decoding import MAX_SAMPLE_RATE
+    from speechmlp.audio.encoding import wav_bytes
+    from speechmlp.audio.waveforms import MAX_SAMPLE_RATE
 
     if not 1 <= rate <= MAX_SAMPLE_RATE:
         raise UserError(f"--rate: expected 1 to {MAX_SAMPLE_RATE} Hz, found {rate}")
@@ -111,7 +130,7 @@ def _keep_stdin(raw: bool, rate: int, target: Path) -> None:
     if raw and (len(data) % 2 or not data):
         raise UserError(f"standard input: expected 16-bit samples, found {len(data)} bytes")
     if raw:
-        soundfile.write(target, np.frombuffer(data, "<i2"), rate, subtype="PCM_16", format="WAV")
+        target.write_bytes(wav_bytes(np.frombuffer(data, "<i2"), rate))
     else:
         target.write_bytes(data)
 
@@ -125,7 +144,11 @@ def _check(arguments: argparse.Namespace) -> None:
         "--microphone: expected no recordings": arguments.microphone and bool(arguments.inputs),
         "--raw: expected - as the recording; the samples come from standard input": arguments.raw and not from_stdin,
         "-: expected once; standard input is one recording": arguments.inputs.count(STDIN) > 1,
-        "--words: expected together with --spell": arguments.words is not None and not arguments.spell,
+        "--judge: not possible with --spell": arguments.judge is not None and arguments.spell,
+        "--continuous: expected together with --microphone": arguments.continuous and not arguments.microphone,
+        "--judge: not possible with --continuous": arguments.judge is not None and arguments.continuous,
+        "--words: expected together with --spell or --continuous": arguments.words is not None
+        and not (arguments.spell or arguments.continuous),
         f"--best: expected 1 or more, found {arguments.best}": arguments.best < 1,
         f"--skip-limit: expected 0 to 1, found {arguments.skip_limit}": not 0 <= arguments.skip_limit <= 1,
         f"--reject-below: expected 0 to 1, found {arguments.reject_below}": arguments.reject_below is not None
@@ -137,11 +160,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _spell_files(speller: "Speller", paths: Iterable[str | Path]) -> Iterator["Spelling | UserError"]:
-    from speechmlp.audio.decoding import load
-
     for path in paths:
         try:
-            yield speller(*load(path))
+            yield speller(path)
         except UserError as error:
             yield error
 
@@ -152,11 +173,14 @@ def _answer_files(
     """Answers the recordings in order; returns the exit status."""
     from tqdm import tqdm
 
+    from speechmlp.audio.recordings import LeftOut
+
     with tempfile.TemporaryDirectory(prefix="speechmlp-predict-") as scratch:
         stdin = Path(scratch) / "standard input"
         if STDIN in arguments.inputs:
             _keep_stdin(arguments.raw, arguments.rate, stdin)
-        names, paths = tee(find_recordings(arguments.inputs))
+        left_out = LeftOut()
+        names, paths = tee(find_recordings(arguments.inputs, left_out))
         files = (stdin if name == STDIN else Path(name) for name in paths)
         found = recognizer.files(files) if speller is None else _spell_files(speller, files)
         count, problems = 0, []
@@ -168,7 +192,11 @@ def _answer_files(
                 if arguments.on_error != "fail":
                     tqdm.write(f"error: {problems[-1]}", file=sys.stderr)
             elif not (problems and arguments.on_error == "fail"):
+                if one.note:
+                    tqdm.write(f"note: {name}: {one.note}", file=sys.stderr)
                 answers.write(name, one)
+    for line in left_out.lines():
+        print(line, file=sys.stderr)
     if problems and arguments.on_error == "fail":
         raise UserError(*problems)
     if arguments.on_error == "skip" and problems:
@@ -195,6 +223,30 @@ def _answer_microphone(
     return 0
 
 
+def _spell_microphone(arguments: argparse.Namespace, speller: "Speller", words: "WordList | None") -> int:
+    from speechmlp.audio.microphone import listen, open_microphone
+    from speechmlp.recognition.continuous import Spelled, spell_continuously
+    from speechmlp.recognition.live import LiveSpeller
+
+    screen = sys.stderr if sys.stderr.isatty() else None
+    spelled = Spelled(arguments.format, words, arguments.best, screen)
+    with open_microphone() as stream, closing(listen(stream)) as heard, Interruption() as interruption:
+        live = LiveSpeller(speller, round(stream.samplerate))
+        interruption.wait()
+        print("Say letters, one after another (Ctrl-C ends)", file=sys.stderr, flush=True)
+        try:
+            spell_continuously(heard, live, spelled, ended=interruption)
+        finally:
+            offers = ", ".join(f"{word} {100 * probability:.1f}%" for word, probability in spelled.offers())
+            print(
+                f"spelled: {spelled.text or 'no letters'}",
+                *([f"words: {offers}"] if offers else []),
+                sep="\n",
+                file=sys.stderr,
+            )
+    return 0
+
+
 def _predict(arguments: argparse.Namespace) -> int:
     _check(arguments)
     import_torchaudio()
@@ -204,12 +256,18 @@ def _predict(arguments: argparse.Namespace) -> int:
     from speechmlp.recognition.speller import Speller
     from speechmlp.recognition.word_list import WordList
 
-    words = WordList.read(arguments.words) if arguments.words else None
     recognizer = load_recognizer(arguments.checkpoint, arguments.device)
+    words = WordList.read(arguments.words, recognizer.labels) if arguments.words else None
     if arguments.reject_below is not None:
         changed = replace(recognizer.checkpoint, reject_below=arguments.reject_below)
         recognizer = Recognizer(changed, recognizer.device)
-    speller = Speller(recognizer, load_scorer()) if arguments.spell else None
+    if arguments.judge and (warning := recognizer.add_judge(arguments.judge, arguments.judge_model)):
+        print(f"warning: {warning}", file=sys.stderr)
+    speller = Speller(recognizer, load_scorer()) if arguments.spell or arguments.continuous else None
+    if speller is not None and speller.warning:
+        print(f"warning: {speller.warning}", file=sys.stderr)
+    if speller is not None and arguments.continuous:
+        return _spell_microphone(arguments, speller, words)
     answers = Answers(arguments.format, words, arguments.best)
     answer = _answer_microphone if arguments.microphone else _answer_files
     return answer(arguments, recognizer, speller, answers)
@@ -217,7 +275,12 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    return run_command(make_parser(), _predict, argv)
+    return run_command(
+        make_parser(),
+        _predict,
+        argv,
+        if_memory_is_short="take shorter recordings, a smaller model or, if it is the GPU's, --device cpu",
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from speechmlp.errors import UserError, run_command
 from speechmlp.files import whole_file
+from speechmlp.labels import LETTERS, as_option, as_setting, labels_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--speaker", metavar="NAME", required=True, help="the speaker: letters, digits, - and .")
     parser.add_argument("--output", metavar="FOLDER", default="recordings", help="target folder (%(default)s)")
     parser.add_argument("--letters", default="ABCDEFGHIJKLMNOPQRSTUVWXYZ", help="letters to record (%(default)s)")
+    parser.add_argument(
+        "--labels", metavar="NAME", nargs="+", help="what to record instead, as in --labels letters space stop"
+    )
     parser.add_argument("--takes", type=int, metavar="N", default=3, help="recordings of each letter (%(default)s)")
     parser.add_argument("--seconds", type=float, metavar="S", default=1.5, help="length of a recording (%(default)s)")
     parser.add_argument("--device", metavar="NAME", help="number or name of the microphone (default: the system's)")
@@ -68,6 +72,25 @@ def find_problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
     return found
 
 
+def _folder_of(label: str) -> str:
+    return label.lower() if label in LETTERS else label
+
+
+def _labels(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Returns the labels to record.
+
+    Raises:
+        UserError: they cannot be labels, or names of folders.
+    """
+    if arguments.labels is None and not (arguments.letters.isascii() and arguments.letters.isalpha()):
+        raise UserError(f"--letters: expected letters A to Z, found {arguments.letters!r}")
+    labels = labels_of(arguments.labels) or tuple(arguments.letters.upper())
+    for label in labels:
+        if label.startswith(".") or set('/\\:*?"<>|') & set(label):
+            raise UserError(f"--labels: expected texts that are names of folders too, found {label!r}")
+    return labels
+
+
 def _plan(folder: Path, speaker: str, letters: Sequence[str], takes: int, seed: int | None) -> list[tuple[str, Path]]:
     """Returns the letters still to be recorded, in random order, with their files."""
     from speechmlp.corpora.folder import NO_HASH
@@ -76,20 +99,21 @@ def _plan(folder: Path, speaker: str, letters: Sequence[str], takes: int, seed: 
         (letter, path)
         for letter in letters
         for take in range(takes)
-        if not (path := folder / letter.lower() / f"{speaker}{NO_HASH}{take}.wav").exists()
+        if not (path := folder / _folder_of(letter) / f"{speaker}{NO_HASH}{take}.wav").exists()
     ]
     random.Random(seed).shuffle(wanted)
     return wanted
 
 
-def _session(arguments: argparse.Namespace, device: str | int | None, folder: Path) -> Counter[str]:
+def _session(
+    arguments: argparse.Namespace, labels: tuple[str, ...], device: str | int | None, folder: Path
+) -> Counter[str]:
     """Records the remaining takes; returns the number of kept and skipped ones."""
-    import soundfile
-
+    from speechmlp.audio.encoding import wav_bytes
     from speechmlp.audio.microphone import open_microphone, record_seconds
 
     counts: Counter[str] = Counter()
-    plan = _plan(folder, arguments.speaker, arguments.letters.upper(), arguments.takes, arguments.seed)
+    plan = _plan(folder, arguments.speaker, labels, arguments.takes, arguments.seed)
     print(f"{len(plan)} letters to say. Enter records {arguments.seconds:g} s; s skips a letter, q ends.")
     for number, (letter, path) in enumerate(plan, start=1):
         for attempt in range(1, TRIES + 1):
@@ -107,7 +131,7 @@ def _session(arguments: argparse.Namespace, device: str | int | None, folder: Pa
             if not any(kind in AGAIN for kind, _ in problems):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with whole_file(path) as file:
-                    soundfile.write(file, waveform.numpy(), rate, format="WAV", subtype="PCM_16")
+                    file.write(wav_bytes(waveform.numpy(), rate))
                 counts["kept"] += 1
                 answer = ""
                 break
@@ -122,20 +146,21 @@ def _session(arguments: argparse.Namespace, device: str | int | None, folder: Pa
     return counts
 
 
-def _finish(folder: Path) -> None:
+def _finish(folder: Path, labels: tuple[str, ...]) -> None:
     """Writes the manifest of the folder, and prints the next commands."""
     from speechmlp.corpora.files import MANIFEST
     from speechmlp.corpora.folder import assign_splits, read_folder, warning_of
     from speechmlp.data.manifest import write_manifest
 
-    utterances, by_speaker = assign_splits(read_folder(folder), 0.2, 0.2)
+    utterances, by_speaker = assign_splits(read_folder(folder, labels=labels), 0.2, 0.2)
     write_manifest(folder / MANIFEST, utterances)
     if (warning := warning_of(utterances, by_speaker)) is not None:
         print(warning)
     shared = "" if by_speaker else " corpus.shared_speakers=true"
     print(f"Manifest: {folder / MANIFEST}, {len(utterances)} letters")
-    print(f"Audit: speechmlp audit --manifest {folder / MANIFEST}")
-    print(f"Train: speechmlp train --config an4_log_mel corpus.manifest={folder / MANIFEST}{shared}")
+    option, setting = ("", "") if labels == LETTERS else (f" {as_option(labels)}", f" {as_setting(labels)}")
+    print(f"Audit: speechmlp audit --manifest {folder / MANIFEST}{option}")
+    print(f"Train: speechmlp train --config an4_log_mel corpus.manifest={folder / MANIFEST}{shared}{setting}")
 
 
 def _command(arguments: argparse.Namespace) -> int:
@@ -147,8 +172,7 @@ def _command(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.speaker or not all(character.isalnum() or character in "-." for character in arguments.speaker):
         raise UserError(f"--speaker: expected letters, digits, - and ., found {arguments.speaker!r}")
-    if not (arguments.letters.isascii() and arguments.letters.isalpha()):
-        raise UserError(f"--letters: expected letters A to Z, found {arguments.letters!r}")
+    labels = _labels(arguments)
     if arguments.takes < 1 or not (math.isfinite(arguments.seconds) and 0.5 <= arguments.seconds <= 10):
         raise UserError("expected --takes of 1 or more and --seconds of 0.5 to 10")
     device = int(arguments.device) if (arguments.device or "").isdigit() else arguments.device
@@ -156,13 +180,13 @@ def _command(arguments: argparse.Namespace) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            counts = _session(arguments, device, folder)
+            counts = _session(arguments, labels, device, folder)
         except KeyboardInterrupt:
             print()
             counts = Counter()
         print(f"Kept: {counts['kept']}, skipped: {counts['skipped']}")
-        if any(folder.glob("?/*.wav")):
-            _finish(folder)
+        if any(folder.glob("*/*.wav")):
+            _finish(folder, LETTERS if set(labels) <= set(LETTERS) else labels)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from error
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,22 +38,32 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from speechmlp.sweeps.grid import grid
-    from speechmlp.sweeps.jobs import finish_all, visible_gpus
+    from speechmlp.sweeps.jobs import finish_all, grid, only_runs_of, visible_gpus
 
     at_once = arguments.jobs if arguments.jobs is not None else len(visible_gpus()) or os.cpu_count() or 1
     if min(arguments.seeds, at_once) < 1:
         raise UserError("--seeds and --jobs: expected 1 or more")
+    if not re.fullmatch(r"[\w.-]*[\w-][\w.-]*", arguments.name):
+        raise UserError(f"--name: expected a name of letters, digits, '.', '_' and '-', found {arguments.name!r}")
     folder = Path("runs") / arguments.name
-    jobs = grid(arguments.config, arguments.axes, arguments.seeds, folder)
-    finish_all(jobs, at_once)
+    notes: dict[str, None] = {}  # each once
+    jobs = grid(arguments.config, arguments.axes, arguments.seeds, folder, notes.setdefault)
+    for line in notes:
+        print(f"note: {line}", file=sys.stderr)
+    with only_runs_of(arguments.config, jobs, folder):
+        finish_all(jobs, at_once)
     print(f"{len(jobs)} runs in {folder.as_posix()}; compare them: speechmlp compare {folder.as_posix()}/*")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    return run_command(make_parser(), _sweep, argv)
+    return run_command(
+        make_parser(),
+        _sweep,
+        argv,
+        if_memory_is_short="reduce --jobs, training.batch_size or the widths of the model (model.hidden, model.width)",
+    )
 
 
 if __name__ == "__main__":

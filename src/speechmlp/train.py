@@ -3,8 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from speechmlp.config.command_line import OverridesParser
 from speechmlp.config.loading import load_config
 from speechmlp.environment import import_torchaudio, keep_freed_memory
 from speechmlp.errors import UserError, run_command
@@ -12,7 +14,7 @@ from speechmlp.errors import UserError, run_command
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         prog="speechmlp train",
         description="Train a spoken-letter classifier.",
         epilog="example: speechmlp train --config seed model.activation=tanh training.epochs=20",
@@ -32,7 +34,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _train(arguments: argparse.Namespace) -> int:
     # torch is imported late, so that --help and mistakes in the configuration answer at once.
-    config = load_config(arguments.config, arguments.overrides) if arguments.config else None
+    note = partial(print, "note:", file=sys.stderr)
+    config = load_config(arguments.config, arguments.overrides, note) if arguments.config else None
     if arguments.go_on and config is None:
         raise UserError("--continue: needs --config and output.name; --resume needs neither")
     import_torchaudio()
@@ -40,7 +43,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from speechmlp.training.distributed import join_processes
     from speechmlp.training.resume import Start, go_on, resume
     from speechmlp.training.run import fit
-    from speechmlp.training.signals import Interruption
+    from speechmlp.interruption import Interruption
 
     with Interruption() as interruption:
         processes = join_processes()
@@ -58,7 +61,12 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    return run_command(make_parser(), _train, argv)
+    return run_command(
+        make_parser(),
+        _train,
+        argv,
+        if_memory_is_short="reduce training.batch_size or the widths of the model (model.hidden, model.width)",
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from speechmlp.data.manifest import Utterance, read_manifest
 from speechmlp.errors import UserError, run_command
 from speechmlp.evaluation.results import Evaluation
 from speechmlp.labels import LETTERS
-from speechmlp.recognition.recognizer import WEIGHTS
+from speechmlp.runs.checkpoint import PACKAGED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--checkpoint", metavar="FILE", default=str(WEIGHTS), help="the model in the package by default"
+        "--checkpoint", metavar="FILE", default=str(PACKAGED), help="the model in the package by default"
     )
     parser.add_argument("--manifest", metavar="FILE", default="data/an4/manifest.tsv", help="(%(default)s)")
     parser.add_argument("--split", choices=("train", "valid", "test"), default="valid", help="(%(default)s)")

@@ -84,7 +84,7 @@ DAMAGES: dict[str, Callable[[Samples], Samples]] = {
     "silent": lambda x: 1e-4 * x / np.abs(x).max(),
     "clipped": lambda x: np.clip(4 * x, -np.abs(x).max(), np.abs(x).max()),
     "offset": lambda x: 0.5 * x + 0.2,
-    "narrow": lambda x: _resampled(x, 8000, 16_000),
+    "narrow": lambda x: _resampled(x, 8000, SAMPLE_RATE),
     "short": lambda x: x[len(x) // 2 :][:800],
     "long": lambda x: np.concatenate([x, np.tile(0.01 * x[::-1], 1 + 6 * SAMPLE_RATE // len(x))]),
     "dropout": _gap,
@@ -97,17 +97,16 @@ COPIES = {
     "same_across": (lambda x: x, "test", False),
     "near_across": (lambda x: 0.5 * _later(x), "test", False),
     "same_letters": (lambda x: x, "train", True),
-    "near_letters": (lambda x: 0.7 * _resampled(x, 22_050, 16_000), "train", True),
+    "near_letters": (lambda x: 0.7 * _resampled(x, 22_050, SAMPLE_RATE), "train", True),
     "repeated": (lambda x: x, "train", False),
     "near_repeated": (lambda x: 0.8 * _later(x), "train", False),
 }
 
 
 class Planter:
-    """Plants faults in a copy of a manifest; touches no file of the corpus."""
+    """Plants faults in a copy of a manifest, in training utterances in random order; touches no file of the corpus."""
 
     def __init__(self, utterances: list[Utterance], folder: Path, seed: int) -> None:
-        """Takes the training utterances, in random order, as places for faults."""
         self.utterances = list(utterances)
         self.folder = folder
         self.planted: Planted = {}

@@ -28,6 +28,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from speechmlp.audio.decoding import load_letter
+from speechmlp.audio.readers import has_ffmpeg
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.config.loading import load_config
 from speechmlp.data.manifest import read_manifest
 from speechmlp.errors import UserError, run_command
@@ -41,7 +43,7 @@ SECONDS, MEMORY = 1.0, 1 << 30
 """Of processor time for an input; bytes for all of a kind, beyond what the program takes."""
 
 Edit = tuple[float, int, bytes]
-"""Where, as a share of the length; how many bytes go; what comes."""
+"""Where, as a fraction of the length; how many bytes go; what comes."""
 
 
 @dataclass
@@ -133,14 +135,14 @@ def recordings(folder: Path) -> tuple[st.SearchStrategy[bytes], Callable[[bytes]
     kinds = [*(("WAV", subtype) for subtype in WAVS), *((form, "PCM_16") for form in FORMATS), *COMPRESSED]
     for form, subtype in kinds:
         file = io.BytesIO()
-        soundfile.write(file, sound, 16_000, format=form, subtype=subtype)
+        soundfile.write(file, sound, SAMPLE_RATE, format=form, subtype=subtype)
         seeds.append(file.getvalue())
     path = folder / "sound"
 
     def read(data: bytes) -> Any:
         path.write_bytes(data)
         waveform, _ = load_letter(path)
-        if waveform.shape != (16_000,) or not waveform.isfinite().all():
+        if waveform.shape != (NUM_SAMPLES,) or not waveform.isfinite().all():
             raise AssertionError(waveform.shape)
         return waveform
 
@@ -263,6 +265,7 @@ def _fuzz(arguments: argparse.Namespace) -> int:
     if arguments.inputs < 1:
         raise UserError(f"--inputs: expected 1 or more, found {arguments.inputs}")
     faulthandler.dump_traceback_later(3600, exit=True)  # a hang ends here, and says where
+    has_ffmpeg()  # loads FFmpeg, which takes a second and memory once
     lost = 0
     print(
         "| inputs | tried | reported in one line | valid after all | lost | slowest, s of processor | memory, MB more |"

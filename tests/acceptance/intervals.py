@@ -49,13 +49,13 @@ def _check(arguments: argparse.Namespace) -> int:
         for _ in tqdm(range(arguments.trials), f"{speakers} speakers", leave=False, disable=None):
             ability = random.beta(truth * SPREAD, (1 - truth) * SPREAD, speakers)
             right = torch.from_numpy(random.random((speakers, letters)) < ability[:, None]).flatten()
-            interval = bootstrap.share(right)
+            interval = bootstrap.fraction(right)
             assert interval is not None
             hits += interval.low <= truth <= interval.high
             width += interval.high - interval.low
-        share, mean = hits / arguments.trials, width / arguments.trials
-        print(f"| {speakers} | {letters} | {truth:.0%} | {share:.1%} | {100 * mean:.1f} points |")
-        worst = min(worst, share)
+        fraction, mean = hits / arguments.trials, width / arguments.trials
+        print(f"| {speakers} | {letters} | {truth:.0%} | {fraction:.1%} | {100 * mean:.1f} points |")
+        worst = min(worst, fraction)
     return 0 if worst >= arguments.least else 1
 
 

@@ -1,6 +1,6 @@
 """Changes some training labels at random and reports how many of them are among the most doubted ones.
 
-The figure that the audit's doubts stand for: 3 % changed, and the share of them among the 5 % most doubted.
+The figure that the audit's doubts stand for: 3 % changed, and the fraction of them among the 5 % most doubted.
 
     python -m tests.acceptance.label_doubt
 """
@@ -25,10 +25,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--manifest", metavar="FILE", default="data/an4/manifest.tsv", help="(%(default)s)")
-    parser.add_argument("--changed", type=float, metavar="SHARE", default=0.03, help="of the labels (%(default)s)")
-    parser.add_argument("--looked-at", type=float, metavar="SHARE", default=0.05, help="most doubted (%(default)s)")
+    parser.add_argument("--changed", type=float, metavar="FRACTION", default=0.03, help="of the labels (%(default)s)")
+    parser.add_argument("--looked-at", type=float, metavar="FRACTION", default=0.05, help="most doubted (%(default)s)")
     parser.add_argument("--seeds", type=int, metavar="N", default=3, help="draws of the changed labels (%(default)s)")
-    parser.add_argument("--least", type=float, metavar="SHARE", default=0.6, help="to be found, or fail (%(default)s)")
+    parser.add_argument(
+        "--least", type=float, metavar="FRACTION", default=0.6, help="to be found, or fail (%(default)s)"
+    )
     return parser
 
 
@@ -53,7 +55,7 @@ def _check(arguments: argparse.Namespace) -> int:
         changed = torch.randperm(len(labels), generator=generator)[:count]
         given = labels.clone()
         given[changed] = (given[changed] + torch.randint(1, NUM_LETTERS, (count,), generator=generator)) % NUM_LETTERS
-        probabilities = cross_validate(inspection.features, given, folds, seed)
+        probabilities = cross_validate(inspection.features, given, folds, seed=seed)
         doubts = doubt(probabilities, given)
         top = doubts.margin.argsort(descending=True)[: round(arguments.looked_at * len(labels))]
         found = float(torch.isin(changed, top).float().mean())

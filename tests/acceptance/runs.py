@@ -27,12 +27,12 @@ import numpy as np
 import soundfile
 import torch
 
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.data.manifest import Split, Utterance, write_manifest
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS, NOT_A_LETTER
 
 ROOT = Path(__file__).resolve().parents[2]
-RATE = 16_000
 ATTEMPTS = 10
 """To interrupt a run before it is over."""
 SMALL = ["training.epochs=4", "training.batch_size=8", "device=cpu", "corpus.audit=false"]
@@ -66,8 +66,8 @@ def make_corpora(folder: Path) -> None:
             for index, letter in enumerate(LETTERS):
                 path = folder / name / f"s{speaker}" / f"{letter}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                wave = 0.3 * np.sin(2 * np.pi * (200 + 120 * index) * np.arange(5000 + 500 * speaker) / RATE)
-                soundfile.write(path, wave + 0.01 * noise.standard_normal(len(wave)), RATE, subtype="PCM_16")
+                wave = 0.3 * np.sin(2 * np.pi * (200 + 120 * index) * np.arange(5000 + 500 * speaker) / SAMPLE_RATE)
+                soundfile.write(path, wave + 0.01 * noise.standard_normal(len(wave)), SAMPLE_RATE, subtype="PCM_16")
                 chosen: Split = "train" if split == "train" else "valid" if split == "valid" else "test"
                 utterances.append(Utterance(path, letter, f"{name}{speaker}", chosen))
         write_manifest(folder / name / "manifest.tsv", utterances)
@@ -75,7 +75,7 @@ def make_corpora(folder: Path) -> None:
     for number in range(20):
         path = folder / "noises" / "wav" / f"{number}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, 0.2 * noise.standard_normal(RATE), RATE, subtype="PCM_16")
+        soundfile.write(path, 0.2 * noise.standard_normal(NUM_SAMPLES), SAMPLE_RATE, subtype="PCM_16")
         others.append(Utterance(path, NOT_A_LETTER, "unknown", "train"))
     write_manifest(folder / "noises" / "non_letters.tsv", others)
 
@@ -237,7 +237,7 @@ def haul(folder: Path, epochs: int) -> list[tuple[float, int]]:
 
 
 def growth(measured: list[tuple[float, int]]) -> tuple[float, int]:
-    """Returns how much memory, as a share, and how many open files the last tenth has more than the second."""
+    """Returns how much memory, as a fraction, and how many open files the last tenth has more than the second."""
     tenth = len(measured) // 10
     early, late = measured[tenth : 2 * tenth], measured[-tenth:]
     memory = [median(size for size, _ in part) for part in (early, late)]

@@ -21,6 +21,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.data.manifest import Split, Utterance, write_manifest
 from speechmlp.errors import UserError, run_command
 from speechmlp.labels import LETTERS
@@ -54,7 +55,8 @@ def _make(folder: Path, count: int) -> Path:
         path = folder / "wav" / f"{number % 1000:03}" / f"{number}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         if number < 2000:
-            soundfile.write(path, generator.uniform(-0.5, 0.5, 16_000).astype(np.float32), 16_000, subtype="PCM_16")
+            noise = generator.uniform(-0.5, 0.5, NUM_SAMPLES).astype(np.float32)
+            soundfile.write(path, noise, SAMPLE_RATE, subtype="PCM_16")
         else:
             os.link(folder / "wav" / f"{number % 1000:03}" / f"{number % 2000}.wav", path)
         speaker = number % 1000

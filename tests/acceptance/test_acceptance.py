@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.audit.generated import write_clean_corpus
-from tests.conftest import ROOT
+from tests.conftest import CHROMIUM, ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -59,3 +59,14 @@ def test_intervals_contain_the_true_accuracy_about_as_often_as_they_say() -> Non
 def test_generated_inputs_are_valid_or_reported() -> None:
     rows = accept("fuzz", "--inputs", "2000").splitlines()[2:]
     assert [row.split(" | ")[1] for row in rows] == ["2000"] * 4
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_letters_appear_on_the_page_while_they_are_spoken(synthetic_corpus: Path) -> None:
+    arguments = ("--manifest", synthetic_corpus, "--split", "test", "--pauses", "0.1", "0.6", "--every", "4")
+    rows = [row.split(" | ") for row in accept("live", *arguments).splitlines()[1:]]
+    assert [row[0] for row in rows] == ["0.1 s", "0.6 s"]
+    for row in rows:
+        page, without_page = (float(row[column].rstrip("%")) for column in (2, 3))
+        assert page <= without_page + 5
+        assert float(row[5].split(" s")[0]) < 2  # on a busy machine

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from speechmlp.audio.decoding import load_letter
+from speechmlp.audio.readers import has_ffmpeg
 from speechmlp.audio_format import NUM_SAMPLES
 from speechmlp.config.schema import CorpusConfig
 from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
@@ -47,7 +48,7 @@ FILES: dict[str, tuple[bytes, str | None]] = {
     "header only": (wav(b""), "contains no samples"),
     "half a header": (wav(PCM)[:30], "cannot be decoded"),
     "text": (b"hello, this is no sound\n" * 50, "cannot be decoded"),
-    "wrong magic": (b"RIFX" + wav(PCM)[4:], "cannot be decoded"),
+    "wrong magic": (b"RIFQ" + wav(PCM)[4:], "cannot be decoded"),
     "zero rate": (wav(PCM, rate=0), "cannot be decoded"),
     "absurd rate": (wav(PCM, rate=4_000_000_000), "cannot be decoded"),
     "rate of 1 Hz": (wav(PCM, rate=1), "expected at most 3600 s"),
@@ -111,6 +112,13 @@ def make(folder: Path, name: str) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def ffmpeg() -> bool:
+    """Loads FFmpeg, if it is there, which takes memory once."""
+    return has_ffmpeg()
+
+
+@pytest.mark.usefixtures("ffmpeg")
 @pytest.mark.parametrize("name", [*FILES, *SUBTYPES, *OTHERS])
 def test_a_recording_gives_a_second_or_an_error_of_one_line(tmp_path: Path, name: str) -> None:
     path = make(tmp_path, name)

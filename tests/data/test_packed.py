@@ -40,6 +40,15 @@ def test_the_pack_contains_the_decoded_files(tone_corpus: Path) -> None:
     assert packed.labels.tolist() == list(range(26)) * 6
 
 
+def test_a_margin_in_the_manifest_wins_over_the_setting(tmp_path: Path) -> None:
+    manifest = tmp_path / "tones" / "manifest.tsv"
+    manifest.parent.mkdir()
+    soundfile.write(manifest.parent / "a.wav", tone(300, 2.0), 16_000)
+    rows = [f"a.wav\tA\t{start}\t{start + 0.3}\t{margin}" for start, margin in ((0.5, ""), (1.0, "0"), (1.4, "0.2"))]
+    manifest.write_text("\n".join(["path\tletter\tstart\tend\tmargin", *rows]))
+    assert open_packed(corpus(manifest)).lengths.tolist() == [8000, 4800, 11_200]
+
+
 def test_several_processes_decode_the_same_as_one(tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     utterances = read_manifest(tone_corpus)
     for broken in (40, 41, 155):

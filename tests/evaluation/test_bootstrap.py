@@ -11,8 +11,8 @@ from speechmlp.evaluation.metrics import score
 from speechmlp.evaluation.results import Estimate
 
 
-def share(correct: torch.Tensor, speakers: list[str]) -> Estimate:
-    estimate = SpeakerBootstrap(speakers).share(correct)
+def fraction(correct: torch.Tensor, speakers: list[str]) -> Estimate:
+    estimate = SpeakerBootstrap(speakers).fraction(correct)
     assert estimate is not None
     return estimate
 
@@ -25,7 +25,7 @@ def test_t_quantiles_agree_with_scipy(freedom: int) -> None:
 
 def test_one_speaker_gets_wilsons_interval() -> None:
     correct = torch.tensor([True] * 8 + [False] * 2)
-    interval = share(correct, ["x"] * 10)
+    interval = fraction(correct, ["x"] * 10)
     expected = scipy.stats.binomtest(8, 10).proportion_ci(method="wilson")
     assert math.isclose(interval.low, expected.low, rel_tol=1e-9)
     assert math.isclose(interval.high, expected.high, rel_tol=1e-9)
@@ -33,7 +33,7 @@ def test_one_speaker_gets_wilsons_interval() -> None:
 
 
 def test_all_right_is_not_certainty() -> None:
-    interval = share(torch.ones(40, dtype=torch.bool), [f"s{number % 4}" for number in range(40)])
+    interval = fraction(torch.ones(40, dtype=torch.bool), [f"s{number % 4}" for number in range(40)])
     assert interval.high == pytest.approx(1.0)
     assert 0.85 < interval.low < 0.95
 
@@ -42,14 +42,14 @@ def test_speakers_widen_the_interval() -> None:
     speakers = [f"s{number // 40}" for number in range(400)]
     by_speaker = torch.tensor([number // 40 < 5 for number in range(400)])  # half of the speakers always right
     mixed = torch.tensor([number % 2 == 0 for number in range(400)])
-    wide, narrow = share(by_speaker, speakers), share(mixed, speakers)
+    wide, narrow = fraction(by_speaker, speakers), fraction(mixed, speakers)
     assert wide.high - wide.low > 0.5
     assert narrow.high - narrow.low < 0.02
 
 
 def test_a_share_among_none_is_none() -> None:
     right = torch.tensor([True, False])
-    assert SpeakerBootstrap(["x", "y"]).share(right, torch.zeros(2, dtype=torch.bool)) is None
+    assert SpeakerBootstrap(["x", "y"]).fraction(right, torch.zeros(2, dtype=torch.bool)) is None
 
 
 def test_a_mean_agrees_with_scipys_bootstrap() -> None:
@@ -73,7 +73,7 @@ def test_intervals_cover_what_they_promise() -> None:
     for _ in range(trials):
         ability = random.beta(truth * 30, (1 - truth) * 30, size=10)
         correct = torch.from_numpy(random.random((10, 40)) < ability[:, None]).flatten()
-        interval = share(correct, [f"s{number // 40}" for number in range(400)])
+        interval = fraction(correct, [f"s{number // 40}" for number in range(400)])
         hits += interval.low <= truth <= interval.high
     assert 0.91 <= hits / trials <= 0.985, hits / trials
 

@@ -3,6 +3,8 @@
 import itertools
 import json
 import re
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,54 @@ from playwright.sync_api import Browser
 
 from speechmlp.audio.condition_names import SWEEPS
 from speechmlp.corpora.noises import prepare_noises
+from speechmlp.errors import UserError
+from speechmlp.evaluation.html_page import write_page
 from speechmlp.evaluation.results import Evaluation
 from tests.conftest import ROOT, Run
 from tests.forks import Forks
 
 EVALUATE = ["-m", "speechmlp.evaluate"]
+
+
+def test_only_pages_of_the_same_program_that_were_not_changed_are_replaced(tmp_path: Path) -> None:
+    folder, others = tmp_path / "report", {"evaluation.json": "{}\n"}
+    page = "<!doctype html>\n<p>ä</p>"
+    assert write_page(folder, "evaluate", page, others) == folder / "index.html"
+    assert write_page(str(folder), "evaluate", page + "\n", others).read_bytes().startswith(page.encode())
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=tmp_path, check=True, capture_output=True)
+    assert status.stdout == b""
+    (folder / ".DS_Store").write_bytes(b"\0")  # a file manager has shown it
+    write_page(folder, "evaluate", page, others)
+    write_page(tmp_path / "empty", "audit", page)
+    mistakes: dict[str, Callable[[Path], object]] = {
+        "by another program": lambda f: write_page(f, "audit", page, others),
+        "changed": lambda f: (write_page(f, "evaluate", page, others), append(f / "index.html", "x")),
+        "changed inside": lambda f: (
+            write_page(f, "evaluate", page, others),
+            (f / "index.html").write_bytes((f / "index.html").read_bytes().replace(b"<p>", b"<p >")),
+        ),
+        "a website": lambda f: append(f / "index.html", "<p>mine"),
+        "an empty page": lambda f: append(f / "index.html", ""),
+        "notes beside": lambda f: (write_page(f, "evaluate", page, others), append(f / "notes.txt", "x")),
+        "own .gitignore": lambda f: (write_page(f, "evaluate", page, others), append(f / ".gitignore", "!x")),
+        "only the JSON": lambda f: append(f / "evaluation.json", "{}"),
+        "a folder inside": lambda f: (write_page(f, "evaluate", page, others), append(f / "more" / "x", "")),
+        "a file": lambda f: f.write_text("x"),
+    }
+    for number, (what, make) in enumerate(mistakes.items()):
+        place = tmp_path / f"mistake{number}"
+        make(place)
+        before = {path: path.read_bytes() for path in (*place.rglob("*"), place) if path.is_file()}
+        with pytest.raises(UserError, match=r"^[^\n]*choose another folder"):
+            write_page(place, "evaluate", page, others)
+        assert before == {path: path.read_bytes() for path in before}, what
+
+
+def append(path: Path, text: str) -> int:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as file:
+        return file.write(text)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +94,8 @@ def test_the_page_opens_its_sounds_play_and_its_figures_are_the_jsons(report: Pa
     assert problems == []
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
 
-    def shown(share: float) -> str:
-        return f"{100 * share:.2f}%"
+    def shown(fraction: float) -> str:
+        return f"{100 * fraction:.2f}%"
 
     scores = evaluation.scores
     assert page.inner_text("#accuracy") == shown(scores.accuracy.value)
@@ -71,9 +116,9 @@ def test_the_page_opens_its_sounds_play_and_its_figures_are_the_jsons(report: Pa
 
     assert evaluation.rejection is not None
     assert f"{shown(evaluation.rejection.letters_declined)} of these letters" in page.inner_text("main")
-    declined = page.locator("table", has_text="non-letter").inner_text()
+    rejected = page.locator("table", has_text="non-letter").inner_text()
     for kind in evaluation.rejection.kinds:
-        assert re.search(rf"{kind.name}\s+{kind.count}\s+{shown(kind.declined)}", declined)
+        assert re.search(rf"{kind.name}\s+{kind.count}\s+{shown(kind.declined)}", rejected)
 
     players = page.locator("audio")
     assert players.count() == min(12, len(evaluation.mistakes)) > 0
@@ -90,7 +135,12 @@ def test_the_page_opens_its_sounds_play_and_its_figures_are_the_jsons(report: Pa
         assert pictures.nth(number).get_attribute("alt")
         assert pictures.nth(number).evaluate("picture => picture.naturalWidth") > 100
     assert page.locator("h2", has_text="What decides").count() == 1
+    main = page.inner_text("main")
+    assert "the model reads the whole second" in main  # of the front end log_mel
+    assert "endpoint network" not in main
     first = evaluation.mistakes[0]
+    assert first.recording in page.locator(".cards li").first.inner_text()
+    assert first.speaker in page.locator(".cards li").first.inner_text()
     assert f"{first.spoken} taken for {first.recognised}" in page.locator(".cards li").first.inner_text()
 
 
@@ -125,15 +175,15 @@ def test_models_of_waveforms_have_a_page_too_and_only_reports_are_replaced(
         "training: {epochs: 1}\ndevice: cpu\n"
     )
     assert run_python("-m", "speechmlp.train", "--config", "raw.yaml").returncode == 0
-    (tmp_path / "report").mkdir()
-    (tmp_path / "report" / "index.html").write_text("an earlier report")
     result = run_python(*EVALUATE, "--report", "report")
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "report" / "index.html").read_text()
     assert "What decides" not in page
     assert "<audio" in page
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("")
+    (tmp_path / "mine" / "index.html").write_text("<title>Spoken letters: evaluation</title>")
     result = run_python(*EVALUATE, "--report", "mine")
-    assert result.returncode == 2
-    assert "mine: exists and is not an earlier result (no index.html in it)" in result.stderr
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert "mine/index.html: was not written by speechmlp evaluate, or was changed since" in result.stderr
+    again = run_python(*EVALUATE, "--report", "report")
+    assert again.returncode == 0, again.stderr

@@ -10,7 +10,8 @@ from speechmlp.config.schema import CorpusConfig
 from speechmlp.corpora.noises import prepare_noises
 from speechmlp.data.dataset import load_negatives
 from speechmlp.errors import UserError
-from speechmlp.evaluation.metrics import DECLINED, fit_reject_below, score_rejection
+from speechmlp.evaluation.calibration import REJECTED, fit_reject_below
+from speechmlp.evaluation.metrics import score_rejection
 from speechmlp.evaluation.results import Evaluation
 from speechmlp.runs.checkpoint import load_checkpoint
 from tests.conftest import Run
@@ -19,7 +20,7 @@ from tests.conftest import Run
 def test_the_threshold_declines_one_letter_in_twenty() -> None:
     logits = torch.randn(2000, 26, generator=torch.Generator().manual_seed(0)) * 3
     threshold = fit_reject_below(logits)
-    assert (logits.softmax(1).amax(1) < threshold).float().mean().item() == pytest.approx(DECLINED, abs=1e-3)
+    assert (logits.softmax(1).amax(1) < threshold).float().mean().item() == pytest.approx(REJECTED, abs=1e-3)
 
 
 def test_rejection_is_scored_by_kind() -> None:
@@ -46,11 +47,11 @@ def test_a_model_is_trained_to_reject_noise(gate: str, tone_corpus: Path, run_py
         f"model: {{hidden: [64], gate: {gate}}}\n"
         "training: {epochs: 25, optimizer: {lr: 2e-3}}\n"
     )
-    trained = run_python("-m", "speechmlp.train", "--config", "small.yaml", "output.name=declines")
+    trained = run_python("-m", "speechmlp.train", "--config", "small.yaml", "output.name=rejects")
     assert trained.returncode == 0, trained.stderr
-    best = load_checkpoint(tmp_path / "runs" / "declines" / "best.pt")
+    best = load_checkpoint(tmp_path / "runs" / "rejects" / "best.pt")
     assert 0 < best.reject_below < 1
-    assert f"Rejects below a probability of {best.reject_below:.3f}, " in trained.stdout
+    assert f"Rejects below a probability of {best.reject_below:.3f}: of the 26 validation letters " in trained.stdout
     evaluated = run_python("-m", "speechmlp.evaluate", "--json", "scores.json")  # negatives by the model's own config
     assert evaluated.returncode == 0, evaluated.stderr
     evaluation = Evaluation.model_validate_json((tmp_path / "scores.json").read_text())
@@ -62,9 +63,9 @@ def test_a_model_is_trained_to_reject_noise(gate: str, tone_corpus: Path, run_py
         return
     noisy = run_python("-m", "speechmlp.evaluate", "--condition", "babble_0db", "--json", "noisy.json")
     assert noisy.returncode == 0, noisy.stderr
-    heard = Evaluation.model_validate_json((tmp_path / "noisy.json").read_text()).rejection
-    assert heard is not None
-    assert heard.roc_area != evaluation.rejection.roc_area  # in the same condition as the letters
+    in_noise = Evaluation.model_validate_json((tmp_path / "noisy.json").read_text()).rejection
+    assert in_noise is not None
+    assert in_noise.roc_area != evaluation.rejection.roc_area  # in the same condition as the letters
     none = run_python("-m", "speechmlp.evaluate", "--negatives", "--json", "none.json")
     assert none.returncode == 0, none.stderr
     assert Evaluation.model_validate_json((tmp_path / "none.json").read_text()).rejection is None
@@ -77,6 +78,10 @@ def test_kinds_are_the_first_folders_and_letters_are_refused(tone_corpus: Path, 
     assert len(parts[0]) == len(kinds)
     assert kinds[:4] == ["silence", "silence", "silence", "coloured"]
     assert set(parts[0].labels.tolist()) == {26}
+    (tmp_path / "noises" / "silence").rename(tmp_path / "noises" / "wav")  # corpora with one kind have such a folder
+    manifest = tmp_path / "noises" / "non_letters.tsv"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace("silence/", "wav/"), encoding="utf-8")
+    assert load_negatives(corpus, [str(manifest)], None)[1][:4] == ["noises", "noises", "noises", "coloured"]
     with pytest.raises(
         UserError, match=r"absent\.tsv: no such manifest of recordings without a letter.*prepare noises"
     ):

@@ -88,6 +88,7 @@ def test_predictions_equal_those_of_pytorch(
     require_same(load_checkpoint(spoken_checkpoint), files, waveforms, labels)
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_predictions_on_real_recordings_equal_those_of_pytorch(
     spoken_checkpoint: Path, files: dict[str, Path], real_recordings: Path, tmp_path: Path
@@ -208,7 +209,7 @@ def test_a_file_with_other_predictions_is_not_kept(
 ) -> None:
     checkpoint = replace(load_checkpoint(spoken_checkpoint), temperature=2.0)
 
-    def write(path: Path, checkpoint: Checkpoint, name: str) -> None:
+    def write(path: Path, checkpoint: Checkpoint, name: str, ends: bool) -> None:
         shutil.copy(files["onnx"], path)
 
     monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], write=write))
@@ -234,7 +235,7 @@ def test_mistakes_end_in_one_line(spoken_checkpoint: Path, run_python: Run, tmp_
     result = run_python(*COMMAND, *model)
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
     assert "onnxscript is not installed: python -m pip install 'speechmlp[export]'" in result.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "onnxscript.py"}
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"file", "onnxscript.py"}
 
 
 def test_files_use_common_operators_only(files: dict[str, Path]) -> None:

@@ -37,7 +37,7 @@ def test_parameter_counts(overrides: list[str], count: int) -> None:
 
 
 def test_the_gate_scales_logits_and_keeps_their_order() -> None:
-    output = Output(8, gate=True)
+    output = Output(8, 26, gate=True)
     x = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
     plain = nn.functional.linear(x, output.weight[:26], output.bias[:26])
     share = nn.functional.linear(x, output.weight[26:], output.bias[26:]).sigmoid()

@@ -38,7 +38,7 @@ def test_log_mel_agrees_with_torchaudio(config: LogMelConfig) -> None:
 def test_raw_is_the_waveform() -> None:
     waveforms = torch.randn(2, 16_000)
     assert torch.equal(Raw()(waveforms), waveforms[None, :, None])
-    assert Raw.shape == (1, 16_000)
+    assert Raw().shape == (1, 16_000)
 
 
 def test_mfcc_agrees_with_torchaudio() -> None:

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from scripts.release.evaluate_spelling import edit_distance, write_automaton
+from numpy.typing import NDArray
+from scripts.release.evaluate_spelling import write_automaton
 
 from speechmlp.corpora.an4 import read_samples, read_tree
 from speechmlp.errors import UserError
+from speechmlp.evaluation.spelling import edit_distance
 from speechmlp.labels import LETTERS
 from speechmlp.models.segments import SegmentScorer, load_scorer, save_scorer
 from speechmlp.predict import main
-from speechmlp.recognition.speller import Candidates, Speller, load_speller
+from speechmlp.recognition.candidates import OVERLAP, Candidates, with_doubles
+from speechmlp.recognition.speller import Speller, Weights, load_speller
 from speechmlp.recognition.word_list import WordList
 
 SPELLED = "GLENN"
@@ -35,9 +38,21 @@ def some_candidates(seed: int, count: int = 7) -> Candidates:
     starts = np.sort(generator.integers(0, 60, count))
     lengths = generator.integers(6, 40, count)
     order = np.argsort(starts + lengths, kind="stable")
-    logits = generator.normal(0, 3, (count, 26))
-    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    return Candidates(starts[order], (starts + lengths)[order], generator.normal(0, 3, count), log_probabilities)
+
+    def log_probabilities() -> NDArray[np.float64]:
+        logits = generator.normal(0, 3, (count, 26))
+        return np.asarray(logits - np.log(np.exp(logits).sum(1, keepdims=True)))
+
+    return Candidates(
+        starts[order],
+        (starts + lengths)[order],
+        generator.normal(0, 3, count),
+        generator.random(count) < 0.3,
+        generator.random(count) < 0.3,
+        log_probabilities(),
+        log_probabilities(),
+        np.zeros(count, bool),
+    )
 
 
 def all_sequences(
@@ -52,16 +67,47 @@ def all_sequences(
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_search_finds_the_best_sequence(speller: Speller, seed: int) -> None:
-    from speechmlp.recognition.speller import OVERLAP
-
     found = some_candidates(seed)
-    weights = (1.0, 1.0, 1.0)
-    scores = found.odds + found.log_probabilities.max(1) + 1.0
+    weights = Weights(odds=1.0, letter=0.8, named=0.4, bonus=1.0, piece=0.5, alone=0.7)
+    letters = 0.8 * found.log_probabilities + 0.4 * found.named
+    scores = found.odds + letters.max(1) + 1.0 + 0.5 * found.pieces + 0.7 * found.alone
     best = max(all_sequences(found, OVERLAP), key=lambda chosen: scores[list(chosen)].sum() if chosen else 0.0)
-    expected = [LETTERS[int(found.log_probabilities[index].argmax())] for index in best]
+    expected = [LETTERS[int(letters[index].argmax())] for index in best]
     spelling = speller.spell(found, 200 * 160, weights)
     assert [one.letter for one in spelling.letters] == expected
     assert [one.start for one in spelling.letters] == [pytest.approx(found.starts[index] / 100) for index in best]
+
+
+def test_the_word_double_repeats_the_letter_after_it() -> None:
+    found = some_candidates(3, 6)
+    found.starts[:], found.ends[:] = [0, 0, 30, 34, 60, 65], [28, 33, 55, 58, 90, 91]
+    found.odds[:] = [-9, -9, 1, 4, 5, 6]
+    found.log_probabilities[:] = np.log(1e-6)
+    found.log_probabilities[:, LETTERS.index("E")] = -0.1
+    found.log_probabilities[3] = np.log(1e-6)
+    found.log_probabilities[3, LETTERS.index("L")] = -0.1
+    twice = with_doubles(found, np.array([-5.0, 3.0, -5.0, -5.0, -5.0, -5.0]))
+    assert len(twice.odds) == 7
+    assert (twice.starts[6], twice.ends[6], twice.odds[6], twice.doubles[6]) == (0, 33, 3.0, True)
+    assert LETTERS[int(twice.log_probabilities[6].argmax())] == "L"
+    nothing = with_doubles(found, np.array([-5.0, -5.0, -5.0, -5.0, -5.0, 3.0]))  # no letter follows
+    assert len(nothing.odds) == 6
+
+
+def test_pieces_between_pauses_are_candidates(speller: Speller) -> None:
+    generator = np.random.default_rng(0)
+    wave = generator.normal(0, 1e-4, 40_000)
+    for start in (8_000, 24_000):
+        wave[start : start + 5_600] += 0.2 * np.sin(2 * np.pi * 300 * np.arange(5_600) / 16_000)
+    found = speller.candidates(torch.from_numpy(wave.astype(np.float32)))
+    pieces = list(zip(found.starts[found.pieces].tolist(), found.ends[found.pieces].tolist(), strict=True))
+    assert len(pieces) == 2
+    for (start, end), expected in zip(pieces, (50, 150), strict=True):
+        assert start == pytest.approx(expected, abs=4)
+        assert end == pytest.approx(expected + 35, abs=4)
+    assert found.alone.tolist() == found.pieces.tolist()  # letters are said one by one
+    wave[24_000:40_000] += 0.2 * np.sin(2 * np.pi * 300 * np.arange(16_000) / 16_000)  # too long for one letter
+    assert not speller.candidates(torch.from_numpy(wave.astype(np.float32))).alone.any()
 
 
 def test_no_letters_are_found_in_silence_and_noise(speller: Speller) -> None:
@@ -98,12 +144,6 @@ def test_files_that_are_not_a_scorer_are_refused(tmp_path: Path) -> None:
             load_scorer(tmp_path / f"{name}.pt")
     with pytest.raises(UserError, match=r"absent.pt: the package contains no model for spelling; install it again"):
         load_scorer(tmp_path / "absent.pt")
-
-
-def test_edit_distances() -> None:
-    pairs = [("SMITH", "SMITH", 0), ("SMITH", "SMYTH", 1), ("", "ABC", 3), ("KITTEN", "SITTING", 3), ("AB", "BA", 2)]
-    for one, other, distance in pairs:
-        assert edit_distance(one, other) == edit_distance(other, one) == distance
 
 
 def test_the_automaton_accepts_its_words_and_nothing_else(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from speechmlp.errors import UserError
-from speechmlp.labels import label_of
+from speechmlp.labels import LETTERS, label_of
 from speechmlp.recognition.word_list import Lattice, WordList
 
 
@@ -89,3 +89,22 @@ def test_lists_are_read_and_invalid_ones_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=problem) as caught:
             WordList.read(tmp_path / f"{name}.txt")
         assert f"{name}.txt" in str(caught.value)
+
+
+def test_words_that_begin_as_it_is_spelled_are_offered() -> None:
+    words = WordList(["cat", "cable", "cab", "dog", "Table", "o'neil"])
+
+    def offered(text: str, sure: float = 0.9) -> list[str]:
+        letters = np.full((len(text), 26), np.log((1 - sure) / 25))
+        for row, letter in zip(letters, text, strict=True):
+            row[LETTERS.index(letter)] = np.log(sure)
+        ranked = words.offer(letters)
+        assert sum(probability for _, probability in ranked) == pytest.approx(1)
+        return [word for word, _ in ranked]
+
+    assert set(offered("CA")[:3]) == {"cat", "cable", "cab"}
+    assert offered("CAT")[0] == offered("XCAT")[0] == "cat"  # a letter too many
+    assert offered("CABLE")[0] == offered("CBLE")[0] == "cable"  # a letter too few
+    assert offered("TAB")[0] == offered("TABX")[0] == "Table"  # a wrong letter
+    assert offered("ONE")[0] == "o'neil"
+    assert len(offered("")) == len(offered("CATCATCATCAT")) == 6

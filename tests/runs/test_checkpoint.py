@@ -118,6 +118,7 @@ def test_an_untrusted_checkpoint_takes_no_more_memory_than_its_size(tmp_path: Pa
     content = torch.load(tmp_path / "good.pt", weights_only=True)
     wide = {**content["config"], "model": {**content["config"]["model"], "hidden": [10**9, 10**9]}}
     deep = {**content["config"], "model": {"kind": "mixer", "blocks": 10**9}}
+    samples = {**content["config"], "front_end": {"kind": "raw"}, "model": {"kind": "gmlp"}}  # 16000 x 16000 weights
     weights = {**content["model"], "network.layers.0.bias": torch.full((8,), torch.nan)}
     spread = {**content["model"], "network.layers.0.weight": torch.zeros(1).expand(10**6, 10**6)}
     laughs: list[object] = ["ha"]
@@ -125,6 +126,7 @@ def test_an_untrusted_checkpoint_takes_no_more_memory_than_its_size(tmp_path: Pa
         laughs = [laughs, laughs]
     torch.save({**content, "config": wide}, tmp_path / "wide.pt")
     torch.save({**content, "config": deep}, tmp_path / "deep.pt")
+    torch.save({**content, "config": samples}, tmp_path / "samples.pt")
     torch.save({**content, "config": {"training": laughs}}, tmp_path / "laughs.pt")
     torch.save({**content, "model": weights}, tmp_path / "nan.pt")
     torch.save({**content, "model": spread}, tmp_path / "spread.pt")
@@ -137,7 +139,20 @@ def test_an_untrusted_checkpoint_takes_no_more_memory_than_its_size(tmp_path: Pa
             packed.writestr(part.filename, stored.read(part), zipfile.ZIP_DEFLATED)
     os.mkfifo(tmp_path / "pipe.pt")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for name in ("wide", "deep", "laughs", "nan", "spread", "twice", "text", "training", "old", "bomb", "pipe"):
+    for name in (
+        "wide",
+        "deep",
+        "samples",
+        "laughs",
+        "nan",
+        "spread",
+        "twice",
+        "text",
+        "training",
+        "old",
+        "bomb",
+        "pipe",
+    ):
         with pytest.raises(UserError, match=rf"{name}\.pt: ") as caught:
             load_checkpoint(tmp_path / f"{name}.pt")
         assert all(len(problem) < 500 for problem in caught.value.problems), name

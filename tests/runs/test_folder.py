@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from speechmlp.config.loading import load_config
 from speechmlp.config.schema import Config
 from speechmlp.errors import UserError
-from speechmlp.runs.folder import create_run, newest_checkpoint, write_metrics
+from speechmlp.runs.folder import create_run, lock_run, newest_checkpoint, write_metrics
 from speechmlp.runs.history import EpochRecord
 
 
@@ -50,6 +52,24 @@ def test_metrics_are_one_line_per_epoch(tmp_path: Path) -> None:
     assert [EpochRecord(**json.loads(line)) for line in lines] == records
 
 
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no flock")
+def test_runs_are_locked_on_file_systems_without_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    run = create_run(configured(tmp_path), "x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # filelock says that it takes another way
+        lock = lock_run(run)
+        with pytest.raises(UserError, match="another process is using this run"):
+            lock_run(run)
+        lock.release()
+        lock_run(run).release()
+
+
 def test_the_newest_checkpoint_is_found(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"contains no run with a best\.pt"):
         newest_checkpoint(tmp_path)
@@ -59,3 +79,6 @@ def test_the_newest_checkpoint_is_found(tmp_path: Path) -> None:
         os.utime(tmp_path / name / "best.pt", (1000 - age, 1000 - age))
     (tmp_path / "unfinished").mkdir()
     assert newest_checkpoint(tmp_path) == tmp_path / "c" / "best.pt"
+    (tmp_path / "sweep" / "run").mkdir(parents=True)
+    (tmp_path / "sweep" / "run" / "best.pt").touch()
+    assert newest_checkpoint(tmp_path) == tmp_path / "sweep" / "run" / "best.pt"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts.release.package_weights import render_card, strip
+from scripts.release.average_weights import main as average_weights
+from scripts.release.package_weights import render_package_card, strip
 
 from speechmlp.config.loading import override_config
 from speechmlp.config.schema import Config
@@ -50,6 +51,43 @@ def test_what_use_needs_is_kept_and_nothing_else(tmp_path: Path) -> None:
     assert one == other
 
 
+def test_no_folder_of_the_machine_is_kept(tmp_path: Path) -> None:
+    elsewhere = [f"training.start_from={tmp_path}/a.pt", f"corpus.cache={tmp_path}/cache", f"output.folder={tmp_path}"]
+    config = override_config(Config(), ["model.hidden=[16]", "front_end={kind: log_mel}", *elsewhere])
+    save_checkpoint(tmp_path / "best.pt", config, SpeechClassifier(config), [])
+    strip(tmp_path / "best.pt", tmp_path / "weights" / "letters.pt")
+    assert str(tmp_path).encode() in (tmp_path / "best.pt").read_bytes()
+    assert str(tmp_path).encode() not in (tmp_path / "weights" / "letters.pt").read_bytes()
+
+
+def test_weights_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = override_config(Config(), ["model={hidden: [16], norm: batch}", "front_end={kind: log_mel}"])
+    models = [SpeechClassifier(config), SpeechClassifier(config)]
+    for name, model in zip("ab", models, strict=True):
+        save_checkpoint(tmp_path / f"{name}.pt", config, model, HISTORY, temperature=2.0)
+    other = override_config(Config(), ["model.hidden=[17]", "front_end={kind: log_mel}"])
+    save_checkpoint(tmp_path / "other.pt", other, SpeechClassifier(other), [])
+    paths = [str(tmp_path / f"{name}.pt") for name in ("a", "b", "other", "absent")]
+    mean = str(tmp_path / "mean.pt")
+    assert average_weights([*paths[:2], "--output", mean]) == 0
+    found = load_checkpoint(mean)
+    assert (found.temperature, found.history) == (1.0, [])
+    states = [model.state_dict() for model in models]
+    for name, weight in found.model.state_dict().items():
+        expected = (states[0][name].double() + states[1][name].double()) / 2
+        torch.testing.assert_close(weight.double(), expected, rtol=1e-6, atol=1e-7)
+    capsys.readouterr()
+    for wrong, problem in (
+        (paths[2], f"{paths[2]}: expected the front_end and model of {paths[0]}"),
+        (paths[3], "no such"),
+    ):
+        assert average_weights([paths[0], wrong, "--output", str(tmp_path / "none.pt")]) == 2
+        errors = capsys.readouterr().err
+        assert problem in errors
+        assert len(errors.splitlines()) == 1
+    assert not (tmp_path / "none.pt").exists()
+
+
 def test_large_models_and_unfinished_ones_are_refused(tmp_path: Path) -> None:
     config = override_config(Config(), ["model.hidden=[80]"])
     model = SpeechClassifier(config)
@@ -63,13 +101,15 @@ def test_large_models_and_unfinished_ones_are_refused(tmp_path: Path) -> None:
 
 def test_the_card_holds_what_was_measured() -> None:
     checkpoint = load_recognizer().checkpoint
-    evaluations = {name: evaluation(name) for name in ("clean", "telephone")}
-    card = render_card(checkpoint, evaluations, evaluations["clean"], None, 123_456)
-    accuracy = evaluations["clean"].scores.accuracy
+    evaluations = [evaluation("clean"), evaluation("telephone")]
+    card = render_package_card(checkpoint, evaluations, None, 123_456)
+    accuracy = evaluations[0].scores.accuracy
     cell = f"{100 * accuracy.value:.2f}% [{100 * accuracy.low:.2f}%, {100 * accuracy.high:.2f}%]"
     assert f"| Accuracy | {cell} |" in card
-    assert f"| telephone | {cell} |" in card
-    assert "200 recordings of 10 other people" in card
+    assert f"| telephone | 200 | 10 | {cell} |" in card
     assert "123,456 bytes" in card
-    assert "speechmlp train --config letters_long" in card
+    assert "speechmlp train --config letters_tuned" in card
+    assert "| CMU AN4 | BSD-like |" in card
+    assert "| words of Google Speech Commands | CC-BY-4.0 |" in card
     assert "letter error rate" not in card
+    assert "## speech.npz" in card

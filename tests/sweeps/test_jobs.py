@@ -2,15 +2,16 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from speechmlp.errors import UserError
-from speechmlp.sweeps.compare import sign_flip_p
-from speechmlp.sweeps.grid import combinations
-from speechmlp.sweeps.jobs import Job, finish_all, visible_gpus
+from speechmlp.runs.folder import newest_checkpoint
+from speechmlp.sweeps.compare import FEWEST, SIGNIFICANT, render_table, sign_flip_p, smallest_p
+from speechmlp.sweeps.jobs import Job, combinations, finish_all, visible_gpus
 from tests.conftest import ROOT, Run
 
 
@@ -24,12 +25,47 @@ def test_a_grid_has_every_combination() -> None:
     ]
     with pytest.raises(UserError, match="--set: expected KEY=V1"):
         combinations(["a"])
+    with pytest.raises(UserError, match=r"--set: expected another key than training\.seed; --seeds N"):
+        combinations(["training.seed=1,2"])
 
 
 def test_the_sign_flip_test_is_exact() -> None:
     assert sign_flip_p([1, 2, 3, 4, 5]) == 2 / 32
     assert sign_flip_p([1, -1]) == 1.0
     assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
+
+
+def test_a_comparison_of_few_seeds_says_which_p_is_possible_at_all() -> None:
+    for pairs in range(1, 9):
+        assert sign_flip_p([0.1 + 0.01 * number for number in range(pairs)]) == smallest_p(pairs)
+    assert smallest_p(FEWEST) < SIGNIFICANT < smallest_p(FEWEST - 1)
+
+    def table(seeds: int) -> list[str]:
+        groups = {name: {seed: 0.5 + 0.1 * (name == "b") + 0.001 * seed for seed in range(seeds)} for name in "ab"}
+        return render_table(groups).splitlines()
+
+    *rows, note = table(2)
+    assert rows[3].endswith("| +10.00 | 0.500 |")
+    assert note.startswith(
+        "With 2 pairs of seeds, no p smaller than 0.500 is possible, however large the difference is;"
+    )
+    assert "With 5 pairs of seeds, no p smaller than 0.062 is possible" in table(5)[-1]
+    assert table(6)[-1].startswith("| b | 6 |")
+    *rows, note = table(1)
+    assert "±" not in rows[2]  # one run has no spread
+    assert note.startswith("With 1 pair of seeds, no p smaller than 1.000")
+
+
+def test_only_the_smallest_comparisons_are_noted() -> None:
+    groups = {
+        "a": dict.fromkeys(range(8), 0.5),
+        "b": {0: 0.6, 1: 0.7},
+        "c": dict.fromkeys(range(8), 0.6),
+        "d": {9: 0.1},
+    }
+    notes = [line for line in render_table(groups).splitlines() if line.startswith("With")]
+    assert len(notes) == 1
+    assert notes[0].startswith("With 2 pairs")
 
 
 def test_a_sweep_can_be_resumed_and_compared(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
@@ -40,7 +76,7 @@ def test_a_sweep_can_be_resumed_and_compared(tone_corpus: Path, run_python: Run,
     sweep = ["-m", "speechmlp", "sweep", "--config", "small.yaml", "--name", "widths", "--seeds", "1"]
     first = run_python(*sweep, "--set", "model.hidden=[4];[16]", "--jobs", "2")
     assert first.returncode == 0, first.stderr
-    runs = sorted((tmp_path / "runs" / "widths").iterdir())
+    runs = sorted(path for path in (tmp_path / "runs" / "widths").iterdir() if path.is_dir())
     assert [run.name for run in runs] == ["model.hidden-_16_-seed0", "model.hidden-_4_-seed0"]
     kept = (runs[0] / "last.pt").stat().st_mtime_ns
     lines = (runs[1] / "metrics.jsonl").read_text().splitlines()
@@ -53,16 +89,24 @@ def test_a_sweep_can_be_resumed_and_compared(tone_corpus: Path, run_python: Run,
     other = run_python(*sweep, "--set", "model.hidden=[4];[16]", "--jobs", "1")
     assert other.returncode == 2
     run = Path("runs/widths/model.hidden-_4_-seed0")
+    assert run_python(*sweep, "--set", "model.hidden=[8]").stderr == other.stderr  # which would be a new run
+    assert not (tmp_path / "runs" / "widths" / "model.hidden-_8_-seed0").exists()
     assert other.stderr.splitlines() == [
-        f"error: {run}: was started with training.epochs: 2, but 3 is requested; move the folder away to train again, "
-        "or change the setting with speechmlp train --resume"
+        f"error: {run.parent}: was started with training.epochs: 2, but 3 is requested; move the folder away to train "
+        "again, or change the setting with speechmlp train --resume"
     ]
+    evaluated = run_python("-m", "speechmlp.evaluate", "--device", "cpu")
+    assert f"Checkpoint: {newest_checkpoint(tmp_path / 'runs').relative_to(tmp_path)} (the newest" in evaluated.stdout
+    as_run = run_python(*sweep[:-3], "widths/model.hidden-_4_-seed0", *sweep[-2:])
+    assert "--name: expected a name of letters, digits" in as_run.stderr
     compared = run_python("-m", "speechmlp", "compare", *runs)
     assert compared.returncode == 0, compared.stderr
     rows = compared.stdout.splitlines()
     assert rows[2].startswith("| model.hidden-_16_ | 1 | ")
     assert rows[3].startswith("| model.hidden-_4_ | 1 | ")
     assert rows[3].count("|") == rows[0].count("|")
+    assert rows[0].endswith("| answered right | answered wrong | rejected | rejected though ranked right |")
+    assert len(re.findall(r"\d+\.\d\d %", rows[3])) == 1 + 4
     os.truncate(runs[0] / "metrics.jsonl", 0)
     unfinished = run_python("-m", "speechmlp", "compare", *runs)
     assert (unfinished.returncode, len(unfinished.stderr.splitlines())) == (2, 1)
@@ -78,9 +122,40 @@ def test_mistakes_end_a_sweep_before_it_starts(run_python: Run, tmp_path: Path) 
     assert failing.returncode == 2
     prefixes = [line.partition(": absent.tsv: no such manifest")[0] for line in sorted(failing.stderr.splitlines())]
     assert prefixes == [f"error: corpus.manifest-absent.tsv-seed{seed}" for seed in (0, 1)]
+    same = run_python(*sweep, "--set", "model.hidden=[4];[ 4 ]")
+    assert "--set: expected values that differ in letters or digits, found model.hidden=[4] and model" in same.stderr
+    assert not (tmp_path / "runs").exists()
+    for name, expected in {
+        "a": "error: runs/a: is a run, not the folder of a sweep; choose another --name",
+        "b": "error: runs/b/mine-seed0: is no run of this sweep; choose another --name, or move it away",
+    }.items():
+        run = tmp_path / "runs" / (name if name == "a" else "b/mine-seed0")
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text("device: cpu\n")
+        mixed = run_python("-m", "speechmlp", "sweep", "--config", seed, "--name", name)
+        assert (mixed.returncode, mixed.stderr.splitlines()) == (2, [expected])
+        assert not list((tmp_path / "runs" / name).rglob("sweep.yaml"))
+
+
+@pytest.mark.slow
+def test_a_sweep_over_kinds_says_once_what_they_drop(run_python: Run, tmp_path: Path) -> None:
+    seed = str(ROOT / "configs" / "seed.yaml")
+    kinds = [
+        "--set",
+        "training.optimizer.kind=adam,sgd",
+        "--set",
+        "model.dropout=0,0.1",
+        "--set",
+        "corpus.manifest=no.tsv",
+    ]
+    result = run_python("-m", "speechmlp", "sweep", "--config", seed, "--name", "x", "--seeds", "1", *kinds)
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note:")]
+    assert len(notes) == 1
+    assert notes[0].startswith("note: training.optimizer.kind=sgd: dropped training.optimizer.betas")
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_other_runs_finish_if_one_diverges(tone_corpus: Path, run_python: Run, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(
         f"corpus: {{manifest: {json.dumps(str(tone_corpus))}}}\n"

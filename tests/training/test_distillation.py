@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from speechmlp.config.loading import load_config
 from speechmlp.config.schema import DistillConfig
 from speechmlp.models.classifier import SpeechClassifier
-from speechmlp.training.distillation import Teachers, same_features
+from speechmlp.training.losses import Teachers, same_features
 from tests.conftest import Run
 
 SMALL = ["front_end={kind: log_mel, hop_length: 1600}", "model.hidden=[16]"]

@@ -49,16 +49,16 @@ def records(run: Path) -> list[dict[str, Any]]:
 def test_shares_are_disjoint_and_leave_nothing_out() -> None:
     for size in range(20):
         positions = torch.randperm(size)
-        shares = [Processes(rank, 3).share(positions) for rank in range(3)]
+        parts = [Processes(rank, 3).part(positions) for rank in range(3)]
         if size < 3:
-            assert all(torch.equal(share, positions) for share in shares)
+            assert all(torch.equal(part, positions) for part in parts)
         else:
-            assert torch.equal(torch.cat(shares), positions)
+            assert torch.equal(torch.cat(parts), positions)
             values = torch.rand(size)
-            means = [Processes(rank, 3).weight(size) * values[shares[rank]].mean() for rank in range(3)]
+            means = [Processes(rank, 3).weight(size) * values[parts[rank]].mean() for rank in range(3)]
             assert torch.stack(means).mean().item() == pytest.approx(values[positions].mean().item())
     values = torch.arange(7.0)
-    weighted = [Processes(rank, 3).weight(7) * Processes(rank, 3).share(values).mean() for rank in range(3)]
+    weighted = [Processes(rank, 3).weight(7) * Processes(rank, 3).part(values).mean() for rank in range(3)]
     assert torch.stack(weighted).mean().item() == pytest.approx(3.0)
 
 

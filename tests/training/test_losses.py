@@ -42,7 +42,7 @@ def test_devices(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_smoothed_targets_agree_with_torch() -> None:
     logits, labels = torch.randn(5, 26), torch.arange(5)
-    ours = torch.nn.functional.cross_entropy(logits, _targets(labels, 0.1))
+    ours = torch.nn.functional.cross_entropy(logits, _targets(labels, 0.1, 26))
     assert ours.item() == pytest.approx(
         torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1).item(), rel=1e-5
     )

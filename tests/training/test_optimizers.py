@@ -45,9 +45,9 @@ def test_one_cycle_agrees_with_torch() -> None:
 @pytest.mark.parametrize("schedule", [CosineConfig(warmup=1.0), CosineConfig(warmup=0.0), OneCycleConfig(warmup=0.5)])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_short_runs_have_a_rate_at_every_step(schedule: CosineConfig | OneCycleConfig, steps: int) -> None:
-    shares = [lr_share(schedule, step, steps) for step in range(steps)]
-    assert all(0 <= share <= 1 for share in shares)
-    assert max(shares) > 0
+    fractions = [lr_share(schedule, step, steps) for step in range(steps)]
+    assert all(0 <= fraction <= 1 for fraction in fractions)
+    assert max(fractions) > 0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from speechmlp.config.loading import load_config
+from speechmlp.data.manifest import read_manifest, write_manifest
 from speechmlp.errors import UserError
 from speechmlp.evaluation.run import evaluate
 from speechmlp.runs.checkpoint import load_checkpoint
@@ -36,3 +37,21 @@ def test_fit_and_evaluate_are_functions(tone_corpus: Path, tmp_path: Path, capsy
     longer = fit(resume(trained.run, ["training.epochs=3"], ALONE))
     assert longer.run == trained.run
     assert len(longer.history) == 3
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_corpora_of_a_few_letters_are_trained_on(tone_corpus: Path, tmp_path: Path, kept: int) -> None:
+    utterances = read_manifest(tone_corpus)
+    of_split = {split: [one for one in utterances if one.split == split] for split in ("train", "valid")}
+    write_manifest(tone_corpus, [*of_split["train"][:kept], of_split["valid"][0]])
+    overrides = ["front_end={kind: log_mel, hop_length: 1600}", "training={epochs: 1, batch_size: 2}", "device=cpu"]
+    where = [f"corpus.manifest={tone_corpus}", f"corpus.cache={tmp_path / 'cache'}", f"output.folder={tmp_path}"]
+    layer, batch = (load_config(None, [*overrides, *where, f"model.norm={norm}"]) for norm in ("layer", "batch"))
+    assert len(fit(layer).history) == 1
+    if kept > 1:
+        assert len(fit(batch).history) == 1
+        return
+    runs = sorted(tmp_path.glob("run*"))
+    with pytest.raises(UserError, match=r"expected 2 or more training utterances with model\.norm batch, found 1; add"):
+        fit(batch)
+    assert sorted(tmp_path.glob("run*")) == runs

@@ -2,7 +2,7 @@
 
 Unlike augmentation, they act on waveforms and have a fixed seed, so that all models get the same input.
 
-Dimension key: `N` utterances, `T` samples (16000).
+Dimension key: `N` utterances, `T` samples.
 """
 
 from collections.abc import Callable
@@ -22,15 +22,15 @@ TELEPHONE_BAND = (300.0, 3400.0)
 BABBLE_VOICES = 6
 
 
-def telephone(waveforms: Tensor) -> Tensor:
+def telephone(waveforms: Tensor, rate: int = SAMPLE_RATE) -> Tensor:
     """Returns waveforms [N, T] sampled at 8 kHz and limited to 300 - 3400 Hz by Butterworth filters of order 4."""
     functional = import_torchaudio().functional
-    narrow: Tensor = functional.resample(waveforms, SAMPLE_RATE, TELEPHONE_RATE)
+    narrow: Tensor = functional.resample(waveforms, rate, TELEPHONE_RATE)
     for quality in (0.5412, 1.3066):  # of the two second-order sections of a Butterworth filter of order 4
         narrow = functional.highpass_biquad(narrow, TELEPHONE_RATE, TELEPHONE_BAND[0], quality)
         narrow = functional.lowpass_biquad(narrow, TELEPHONE_RATE, TELEPHONE_BAND[1], quality)
-    wide: Tensor = functional.resample(narrow, TELEPHONE_RATE, SAMPLE_RATE)
-    return wide
+    wide: Tensor = functional.resample(narrow, TELEPHONE_RATE, rate)
+    return F.pad(wide, (0, waveforms.shape[1] - wide.shape[1]))  # rounding may add or lose a sample
 
 
 def _at_snr(waveforms: Tensor, lengths: Tensor, noise: Tensor, snr: float) -> Tensor:
@@ -63,13 +63,13 @@ def babble(waveforms: Tensor, lengths: Tensor) -> Tensor:
     return noise
 
 
-def reverberate(waveforms: Tensor, milliseconds: int) -> Tensor:
+def reverberate(waveforms: Tensor, milliseconds: int, rate: int = SAMPLE_RATE) -> Tensor:
     """Returns waveforms [N, T] with reverberation: an exponentially decaying noise tail (Polack, 1988).
 
     The tail has the energy of the direct sound, starts 5 ms after it and decays by 60 dB in the reverberation time.
     """
     count, samples = waveforms.shape
-    time = torch.arange(samples) / SAMPLE_RATE
+    time = torch.arange(samples) / rate
     tail = torch.randn(samples, generator=torch.Generator().manual_seed(3))
     tail = tail * 10 ** (-3 * time / (milliseconds / 1000)) * (time >= 0.005)
     response = tail / tail.square().sum().sqrt()
@@ -88,21 +88,22 @@ def change_speed(waveforms: Tensor, percent: int) -> Tensor:
     return torch.lerp(padded[:, index], padded[:, index + 1], time - before) * inside
 
 
-def shift(waveforms: Tensor, milliseconds: int) -> Tensor:
+def shift(waveforms: Tensor, milliseconds: int, rate: int = SAMPLE_RATE) -> Tensor:
     """Returns waveforms [N, T] shifted later, or earlier if negative; samples beyond the second are lost."""
-    by = milliseconds * SAMPLE_RATE // 1000
+    by = milliseconds * rate // 1000
     moved = waveforms.roll(by, 1)
     moved[:, slice(by) if by >= 0 else slice(by, None)] = 0
     return moved
 
 
-def apply_condition(name: str, waveforms: Tensor, lengths: Tensor) -> Tensor:
+def apply_condition(name: str, waveforms: Tensor, lengths: Tensor, rate: int = SAMPLE_RATE) -> Tensor:
     """Returns waveforms float32 [N, T] under a listening condition.
 
     Args:
         name: as for `audio.condition_names.parse_condition`.
         waveforms: on the CPU, centred.
         lengths: int64 [N], number of recorded samples of each.
+        rate: of the samples, in Hz.
 
     Raises:
         UserError: there is no such condition.
@@ -110,12 +111,12 @@ def apply_condition(name: str, waveforms: Tensor, lengths: Tensor) -> Tensor:
     kind, level = parse_condition(name)
     apply: dict[str, Callable[[], Tensor]] = {
         "clean": lambda: waveforms,
-        "telephone": lambda: telephone(waveforms),
+        "telephone": lambda: telephone(waveforms, rate),
         "white": lambda: _at_snr(waveforms, lengths, white_noise(waveforms), level),
         "babble": lambda: _at_snr(waveforms, lengths, babble(waveforms, lengths), level),
-        "reverb": lambda: reverberate(waveforms, level),
+        "reverb": lambda: reverberate(waveforms, level, rate),
         "gain": lambda: (waveforms * 10 ** (level / 20)).clamp(-1, 1),
-        "shift": lambda: shift(waveforms, level),
+        "shift": lambda: shift(waveforms, level, rate),
         "speed": lambda: change_speed(waveforms, level),
     }
     return apply[kind]()

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speechmlp.audio.channel_choice import clipped_fraction
+from speechmlp.audio.channels import mix
 from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 
 Array = NDArray[np.floating]
@@ -23,8 +25,6 @@ MAX_SECONDS = 5.0
 """Much longer than a letter; only one second would be used."""
 CLIPPED = 0.0005
 """Fraction of samples on plateaus at the peak; clean speech has none."""
-MIN_CLIPPED = 8
-"""Samples on plateaus; fewer occur by chance."""
 OFFSET = 0.5
 """Largest constant offset, relative to the RMS of the sound; real recordings stay far below."""
 MIN_OFFSET = 0.003
@@ -56,6 +56,7 @@ class Sound:
         end: level of the last 10 ms relative to the loudest, in dB.
         dropout: seconds of the longest run of equal samples with sound on both sides.
         cancelled: level of the mean of the channels relative to the channels, in dB; 0 for one channel.
+        mixed: why only one of the channels is used; empty if it is their mean.
         digest: hash of the samples as 16 bits, independent of the file format; empty for silence.
     """
 
@@ -71,6 +72,7 @@ class Sound:
     end: float
     dropout: float
     cancelled: float
+    mixed: str
     digest: str
 
 
@@ -83,19 +85,6 @@ def _frame_levels(samples: Array, size: int, from_end: bool = False) -> Array:
     whole = max(1, len(samples) // size) * size
     part = samples[-whole:] if from_end else samples[:whole]
     return _decibels(np.square(part).reshape(-1, min(size, len(part))).mean(1))
-
-
-def _plateaus(samples: Array) -> float:
-    """Returns the fraction of samples in runs of three or more at the highest or lowest value."""
-    peak = float(np.abs(samples).max())
-    if peak < 0.02:  # too few quantisation steps: neighbours are often equal
-        return 0.0
-    at_peak = np.abs(samples) >= min(peak - 3e-5, 0.9999)
-    three = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
-    held = np.zeros(len(samples), bool)
-    for shift in range(3):
-        held[shift : len(samples) - 2 + shift] |= three
-    return float(held.mean()) if held.sum() >= MIN_CLIPPED else 0.0
 
 
 def _longest_gap(samples: Array, rate: int, peak: float) -> float:
@@ -147,7 +136,9 @@ def _is_narrow(power: Array, frequency: Array, rate: int) -> bool:
 def measure(waveform: Tensor, rate: int) -> Sound:
     """Returns the measurements of a recording, float32 [C, T] at `rate` Hz."""
     channels = waveform.numpy().astype(np.float64)
-    mono = channels.mean(0)
+    mixed = mix(waveform, rate)
+    mean = channels.mean(0)
+    mono = mean if mixed.channel is None else channels[mixed.channel]
     offset = float(mono.mean())
     centred = mono - offset
     size = max(1, rate // 100)
@@ -157,12 +148,12 @@ def measure(waveform: Tensor, rate: int) -> Sound:
     power, frequency = _spectrum(centred, rate)
     loudest_channel = float(np.square(channels - channels.mean(1, keepdims=True)).mean(1).max())
     sounding = level >= SILENT
-    cancelled = _decibels(np.square(centred).mean()) - _decibels(loudest_channel) if len(channels) > 1 else 0.0
+    cancelled = _decibels(mean.var()) - _decibels(loudest_channel) if len(channels) > 1 else 0.0
     return Sound(
         rate=rate,
         seconds=len(mono) / rate,
         level=level,
-        clipped=max(map(_plateaus, channels)) if sounding else 0.0,
+        clipped=max(map(clipped_fraction, waveform.numpy())) if sounding else 0.0,
         offset=offset,
         offset_share=abs(offset) / max(effective, 1e-9),
         range=_range(power, frequency),
@@ -171,6 +162,7 @@ def measure(waveform: Tensor, rate: int) -> Sound:
         end=float(_frame_levels(centred, size, from_end=True)[-1]) - level,
         dropout=_longest_gap(mono, rate, float(np.abs(mono).max())) if sounding else 0.0,
         cancelled=float(cancelled),
+        mixed=mixed.note,
         digest=hashlib.sha1((mono * FULL_SCALE).round().astype(np.int32).tobytes()).hexdigest() if sounding else "",
     )
 
@@ -179,7 +171,9 @@ def faults(sound: Sound) -> Iterator[tuple[str, str]]:
     """Yields the faults of a single recording: the kind of fault and its figures."""
     if sound.cancelled < CANCELLED:
         yield "cancelled", f"the mean of the channels is {-sound.cancelled:.0f} dB below them"
-    elif sound.level < SILENT:
+    elif sound.mixed:
+        yield "one_channel", sound.mixed
+    if sound.level < SILENT:
         yield "silent", f"loudest 10 ms: {sound.level:.0f} dBFS"
         return
     if sound.clipped >= CLIPPED:
@@ -197,5 +191,5 @@ def faults(sound: Sound) -> Iterator[tuple[str, str]]:
         yield "long", f"{sound.seconds:.1f} s"
     if sound.dropout:
         yield "dropout", f"{1000 * sound.dropout:.0f} ms of equal samples inside the sound"
-    if sound.range < NOISY and sound.cancelled >= CANCELLED:
+    if sound.range < NOISY:
         yield "noisy", f"{sound.range:.0f} dB between the sound and the noise floor"

@@ -4,7 +4,10 @@ Dimension key: `T` samples.
 """
 
 import math
+import queue
+import threading
 from collections import deque
+from collections.abc import Generator
 from typing import Any, Protocol, TextIO
 
 import numpy as np
@@ -30,6 +33,8 @@ WAIT = 15.0
 LONGEST = 60.0
 """Longest recording in seconds, including the silence before it."""
 WIDTH = 30
+LISTENER = "speechmlp microphone"
+"""Name of the thread that reads a stream."""
 
 
 class Stream(Protocol):
@@ -41,12 +46,15 @@ class Stream(Protocol):
         """Returns int16 [T, 1], and whether samples were lost before it."""
 
 
-def _level(block: NDArray[Any]) -> float:
-    """Returns the level of samples between -1 and 1 in dBFS; a full-scale square wave has 0."""
-    return 10 * math.log10(float(np.mean(np.square(block))) + 1e-12)
+def level_of(block: NDArray[Any]) -> float:
+    """Returns the level of samples between -1 and 1 in dBFS, without a constant or drifting offset."""
+    time = np.linspace(-1, 1, len(block))
+    drift = block.mean() + time * float(time @ block) / float(time @ time)
+    return 10 * math.log10(float(np.mean(np.square(block - drift))) + 1e-12)
 
 
-def _meter(level: float) -> str:
+def meter(level: float) -> str:
+    """Returns a level in dBFS as a bar of characters that replaces the line before."""
     filled = round(WIDTH * min(1.0, max(0.0, 1 - level / LOWEST)))
     return f"\r[{'#' * filled}{' ' * (WIDTH - filled)}] {level:4.0f} dBFS "
 
@@ -69,10 +77,10 @@ def record(stream: Stream, pause: float, screen: TextIO | None = None) -> Tensor
     spoken = quiet = 0
     for number in range(round(LONGEST / BLOCK)):
         block = stream.read(size)[0][:, 0].astype(np.float32) / FULL_SCALE
-        level = _level(block)
+        level = level_of(block)
         levels.append(level)
         if screen is not None and number % 3 == 0:
-            screen.write(_meter(level))
+            screen.write(meter(level))
             screen.flush()
         floor = sorted(levels)[len(levels) // 10]
         if level > max(LOWEST, floor + LOUDER):
@@ -102,6 +110,43 @@ def record_seconds(stream: Stream, seconds: float) -> Tensor:
     """Returns the next seconds of a started stream, float32 [T] at its rate."""
     samples = stream.read(round(seconds * stream.samplerate))[0][:, 0]
     return torch.from_numpy(samples.astype(np.float32) / FULL_SCALE)
+
+
+def listen(stream: Stream) -> Generator[NDArray[np.int16], None, None]:
+    """Yields what a started stream has recorded since the last time, int16 [T], without an end.
+
+    A thread reads the stream, so that nothing is lost while the caller computes.
+
+    Raises:
+        UserError: the microphone is taken away.
+    """
+    heard: queue.SimpleQueue[NDArray[np.int16] | Exception] = queue.SimpleQueue()
+    size = round(BLOCK * stream.samplerate)
+    ended = threading.Event()
+
+    def read() -> None:
+        try:
+            while not ended.is_set():
+                heard.put(stream.read(size)[0][:, 0].astype(np.int16))
+        except Exception as error:  # PortAudio's error has no type without PortAudio
+            heard.put(error)
+
+    reader = threading.Thread(target=read, name=LISTENER, daemon=True)
+    reader.start()
+    try:
+        while True:
+            blocks = [heard.get()]
+            while not heard.empty():
+                blocks.append(heard.get())
+            samples = [block for block in blocks if not isinstance(block, Exception)]
+            if samples:
+                yield np.concatenate(samples)
+            for error in blocks:
+                if isinstance(error, Exception):
+                    raise UserError(f"microphone: it was taken away ({' '.join(str(error).split())})") from error
+    finally:
+        ended.set()
+        reader.join(1)
 
 
 def load_sounddevice() -> Any:

@@ -49,7 +49,7 @@ class Resampler:
         self._before, self._after = before, after
         self._hop, self._block = periods * before, periods * after
         self._width = transform.width
-        kernel = torch.zeros(self._block, phases.shape[1] + (periods - 1) * before)
+        kernel = phases.new_zeros(self._block, phases.shape[1] + (periods - 1) * before)
         for period in range(periods):
             first = period * before
             kernel[period * after : (period + 1) * after, first : first + phases.shape[1]] = phases
@@ -76,15 +76,32 @@ class Resampler:
 
 @lru_cache(maxsize=16)
 def _resampler(ratio: Fraction) -> Resampler:
-    return Resampler(ratio.numerator, ratio.denominator)  # building a kernel takes longer than using it
+    # Kept, as building a kernel takes longer than using it; so it must not depend on the modes of the first caller.
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)  # torchaudio computes a part of the kernel in it
+    try:
+        with torch.device("cpu"), torch.inference_mode(False), torch.no_grad():
+            return Resampler(ratio.numerator, ratio.denominator)
+    finally:
+        torch.set_default_dtype(usual)
+
+
+def simple_ratio(before: int, after: int) -> Fraction:
+    """Returns the ratio of two rates by which `resample` computes: equal to theirs, or less than a thousandth away.
+
+    Kernels grow with the denominator of the ratio, to gigabytes for rates such as 22051 Hz. All common rates are exact.
+    """
+    ratio = Fraction(before, after)
+    return ratio.limit_denominator(640) or ratio
 
 
 def resample(waveform: Tensor, before: int, after: int) -> Tensor:
     """Returns a waveform [T] resampled from one rate in Hz to another: [R], R = T x after / before, rounded up.
 
-    Kernels grow with the denominator of the ratio, to gigabytes for rates such as 22051 Hz. Such a ratio is replaced
-    by a simpler one, less than a thousandth away. All common rates are exact.
+    The ratio of the rates is that of `simple_ratio`.
     """
-    ratio = Fraction(before, after)
-    near = ratio.limit_denominator(640) or ratio
-    return waveform if near == 1 else _resampler(near)(waveform)
+    near = simple_ratio(before, after)
+    if near == 1:
+        return waveform
+    with torch.autocast(waveform.device.type, enabled=False):
+        return _resampler(near)(waveform)

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from speechmlp.audio.measures import CANCELLED, SILENT, Sound, faults
+from speechmlp.audio.measures import SILENT, Sound, faults
 from speechmlp.audit.findings import KINDS, SEVERITIES, Finding, Item, Spread
-from speechmlp.data.manifest import SPLITS, UNKNOWN_SPEAKER, Utterance, shared_speakers
+from speechmlp.data.manifest import SPLITS, UNKNOWN_SPEAKER, Utterance, shared_speakers, similar_speakers
 from speechmlp.labels import LETTERS
 
 Details = Sequence[tuple[int, str]]
@@ -56,18 +56,18 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda found: (SEVERITIES.index(found.severity), kinds.index(found.kind))))
 
 
-def count_letters(utterances: Sequence[Utterance]) -> dict[str, dict[str, int]]:
+def count_letters(utterances: Sequence[Utterance], names: Sequence[str] = LETTERS) -> dict[str, dict[str, int]]:
     """Returns split -> letter -> number of utterances, with all letters; `none` holds utterances without a split."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for utterance in utterances:
         counts[utterance.split or "none"][utterance.letter] += 1
     known = [split for split in (*SPLITS, "none") if split in counts]
-    return {split: {letter: counts[split][letter] for letter in LETTERS} for split in known}
+    return {split: {letter: counts[split][letter] for letter in names} for split in known}
 
 
-def check_manifest(utterances: Sequence[Utterance]) -> list[Finding]:
+def check_manifest(utterances: Sequence[Utterance], names: Sequence[str] = LETTERS) -> list[Finding]:
     """Returns findings from the manifest alone: splits, speakers, letters, balance."""
-    letters = count_letters(utterances)
+    letters = count_letters(utterances, names)
     found = []
     if "none" in letters:
         found.append(finding("no_splits", "the manifest has no splits; training needs them"))
@@ -78,6 +78,9 @@ def check_manifest(utterances: Sequence[Utterance]) -> list[Finding]:
             f"speakers in more than one split: {len(shared)}, {_some(shared)}; accuracy is measured on known voices"
         )
         found.append(finding("shared_speaker", message))
+    for kind, similar in zip(("similar_speaker", "similar_name"), similar_speakers(utterances), strict=True):
+        if similar:
+            found.append(finding(kind, f"{KINDS[kind].title}: {len(similar)}, {_some(similar)}"))
     found += _check_letters(letters)
     return found + _check_speakers(utterances)
 
@@ -86,13 +89,19 @@ def _check_letters(letters: Mapping[str, Mapping[str, int]]) -> list[Finding]:
     found = []
     trained = letters.get("train")
     tested = {
-        split: [letter for letter in LETTERS if counts[letter] and trained and not trained[letter]]
+        split: [letter for letter in counts if counts[letter] and trained and not trained[letter]]
         for split, counts in letters.items()
     }
     if any(tested.values()):
         names = "; ".join(f"{', '.join(missing)} in {split}" for split, missing in tested.items() if missing)
         found.append(finding("unlearnt_letter", f"letters without training utterances: {names}"))
-    absent = {split: [letter for letter in LETTERS if not counts[letter]] for split, counts in letters.items()}
+    unrecorded = [letter for letter in next(iter(letters.values())) if not any(one[letter] for one in letters.values())]
+    if unrecorded:
+        found.append(finding("unrecorded", f"labels without any recording: {', '.join(unrecorded)}"))
+    absent = {
+        split: [letter for letter in counts if not counts[letter] and letter not in unrecorded]
+        for split, counts in letters.items()
+    }
     if any(absent.values()):
         names = "; ".join(f"{split}: {' '.join(missing)}" for split, missing in absent.items() if missing)
         found.append(finding("missing_letter", f"letters missing from a split: {names}"))
@@ -139,7 +148,7 @@ def check_sounds(utterances: Sequence[Utterance], sounds: Mapping[int, Sound]) -
     for index, sound in sounds.items():
         for kind, detail in faults(sound):
             details[kind].append((index, detail))
-    audible = {index: s for index, s in sounds.items() if s.level >= SILENT and s.cancelled >= CANCELLED}
+    audible = {index: s for index, s in sounds.items() if s.level >= SILENT}
     if len(audible) >= ENOUGH:
         levels = np.array([sound.level for sound in audible.values()])
         median = float(np.median(levels))

@@ -3,7 +3,7 @@
 A small MLP is trained on aligned features, once for each fold of speakers without that fold. Its predictions for the
 fold do not depend on the fold's own labels.
 
-Dimension key: `N` utterances, `D` features, `K` folds.
+Dimension key: `N` utterances, `D` features, `K` folds, `L` labels.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from speechmlp.config.schedule import lr_share
 from speechmlp.config.schema import MLPConfig, OneCycleConfig
 from speechmlp.data.manifest import UNKNOWN_SPEAKER
-from speechmlp.labels import NUM_LETTERS
+from speechmlp.labels import LETTERS
 from speechmlp.models.classifier import MLP
 
 FOLDS = 5
@@ -58,12 +58,12 @@ def folds_of(speakers: Sequence[str], names: Sequence[str]) -> Tensor:
     return torch.tensor([fold[key] for key in keys])
 
 
-def _train(features: Tensor, labels: Tensor, seed: int) -> nn.Module:
-    """Returns an MLP trained on features [M, D] with labels [M]."""
+def _train(features: Tensor, labels: Tensor, count: int, seed: int) -> nn.Module:
+    """Returns an MLP trained on features [M, D] with labels [M], of `count` different ones."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = MLP(NETWORK, features.shape[1])
+        network = MLP(NETWORK, features.shape[1], count)
         optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.01)
         batches = max(1, len(labels) // BATCH)
         steps = EPOCHS * batches
@@ -81,21 +81,24 @@ def _train(features: Tensor, labels: Tensor, seed: int) -> nn.Module:
     return network.eval()
 
 
-def cross_validate(features: Tensor, labels: Tensor, folds: Tensor, seed: int = 0) -> Tensor:
-    """Returns out-of-fold probabilities, float32 [N, 26]: of each utterance by a network trained without its fold.
+def cross_validate(
+    features: Tensor, labels: Tensor, folds: Tensor, *, count: int = len(LETTERS), seed: int = 0
+) -> Tensor:
+    """Returns out-of-fold probabilities, float32 [N, L]: of each utterance by a network trained without its fold.
 
     Args:
         features: [N, D].
         labels: int64 [N].
         folds: int64 [N].
+        count: L.
         seed: of the initial weights and the order.
     """
-    probabilities = torch.full((len(labels), NUM_LETTERS), 1 / NUM_LETTERS)
+    probabilities = torch.full((len(labels), count), 1 / count)
     for fold in tqdm(sorted(set(folds.tolist())), "cross-validating", unit=" folds", disable=None):
         held = folds == fold
         if held.all() or (~held).sum() < 2:
             continue
-        network = _train(features[~held], labels[~held], seed + fold)
+        network = _train(features[~held], labels[~held], count, seed + fold)
         with torch.no_grad():
             parts = [network(part.float()).softmax(1) for part in torch.split(features[held], 1024)]
         probabilities[held] = torch.cat(parts)
@@ -103,11 +106,11 @@ def cross_validate(features: Tensor, labels: Tensor, folds: Tensor, seed: int = 
 
 
 def doubt(probabilities: Tensor, labels: Tensor) -> Doubts:
-    """Returns how doubtful labels int64 [N] are, given out-of-fold probabilities [N, 26]."""
+    """Returns how doubtful labels int64 [N] are, given out-of-fold probabilities [N, L]."""
     own = probabilities.gather(1, labels[:, None])[:, 0]
     others = probabilities.scatter(1, labels[:, None], -1.0)
     highest, suggested = others.max(1)
-    one_hot = F.one_hot(labels, NUM_LETTERS).to(probabilities)
+    one_hot = F.one_hot(labels, probabilities.shape[1]).to(probabilities)
     # A letter's threshold: its mean probability over the utterances labelled with it.
     thresholds = (probabilities * one_hot).sum(0) / one_hot.sum(0).clamp_min(1)
     thresholds = torch.where(one_hot.sum(0) > 0, thresholds, torch.ones_like(thresholds))

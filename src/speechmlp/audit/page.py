@@ -10,13 +10,11 @@ from torch import Tensor
 from speechmlp.audio.decoding import fit_one_second, load, to_mono_16k
 from speechmlp.audio.measures import Sound
 from speechmlp.audio_format import SAMPLE_RATE
-from speechmlp.audit.findings import KINDS, Audit, DoubtedLabel, Finding, Item
+from speechmlp.audit.findings import KINDS, Audit, DoubtedLabel, Finding, Item, describe_doubts
 from speechmlp.config.schema import LogMelConfig
 from speechmlp.data.manifest import Utterance
 from speechmlp.errors import UserError
-from speechmlp.evaluation.html_page import Picture, Table, draw, render, sound
-from speechmlp.evaluation.pictures import load_pyplot
-from speechmlp.labels import LETTERS
+from speechmlp.evaluation.html_page import Picture, Table, draw, load_pyplot, render, shortened, sound
 from speechmlp.models.features import LogMel
 
 EXAMPLES = 6
@@ -74,7 +72,8 @@ def _section(found: Finding, utterances: Mapping[str, Utterance]) -> dict[str, A
     }
 
 
-def _doubts(doubts: Sequence[DoubtedLabel], utterances: Mapping[str, Utterance]) -> dict[str, Any]:
+def _doubts(audit: Audit, utterances: Mapping[str, Utterance]) -> dict[str, Any]:
+    doubts, lines = audit.doubts or (), [*audit.notes, *describe_doubts(audit)]
     cards = [
         _card(
             f"{doubt.letter}, or rather {doubt.suggested}?",
@@ -88,21 +87,24 @@ def _doubts(doubts: Sequence[DoubtedLabel], utterances: Mapping[str, Utterance])
         (d.path, d.letter, d.suggested, f"{d.margin:+.3f}", "yes" if d.confident else "", d.speaker, d.split or "")
         for d in doubts[:ROWS]
     ]
-    head = ("path", "label", "more probable", "by", "counted as wrong", "speaker", "split")
-    return {"cards": cards, "table": Table(head, rows, numbers=False)}
+    head = ("path", "label", "more probable", "by", "stands out", "speaker", "split")
+    return {"cards": cards, "table": Table(head, rows, numbers=False), "lines": lines}
 
 
 def _letters(audit: Audit) -> dict[str, Picture | Table]:
     plot = load_pyplot()
     figure, axes = plot.subplots(figsize=(9, 3), layout="constrained")
-    below = np.zeros(len(LETTERS))
+    names = list(next(iter(audit.letters.values())))
+    below = np.zeros(len(names))
     for split, counts in audit.letters.items():
-        values = np.array([counts[letter] for letter in LETTERS])
-        axes.bar(LETTERS, values, bottom=below, label=split)
+        values = np.array([counts[letter] for letter in names])
+        axes.bar(range(len(names)), values, bottom=below, label=split)
         below += values
+    shown = [shortened(name) for name in names]
+    axes.set_xticks(range(len(names)), shown, parse_math=False, rotation=60 if max(map(len, names)) > 2 else 0)
     axes.set_ylabel("utterances")
     axes.legend()
-    rows = [(letter, *(str(counts[letter]) for counts in audit.letters.values())) for letter in LETTERS]
+    rows = [(letter, *(str(counts[letter]) for counts in audit.letters.values())) for letter in names]
     return {
         "picture": draw(figure, f"Utterances of each letter in {', '.join(audit.letters)}"),
         "table": Table(("letter", *audit.letters), rows),
@@ -149,5 +151,5 @@ def render_audit(audit: Audit, utterances: Sequence[Utterance], sounds: Mapping[
             spreads=_spreads(audit, audible) if audit.spreads and audible else None,
             sections=[_section(found, by_name) for found in audit.findings],
             most=ROWS,
-            doubts=None if audit.doubts is None else _doubts(audit.doubts, by_name),
+            doubts=None if audit.doubts is None else _doubts(audit, by_name),
         )

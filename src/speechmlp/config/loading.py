@@ -4,83 +4,28 @@ Values come from the schema's defaults, then the file, then `key.path=value` ove
 each error is reported in one line.
 """
 
-import difflib
-import re
 import reprlib
 import textwrap
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args, get_origin
+from typing import Any, cast
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from speechmlp.config.keys import alternatives, config_keys, known_keys, nearest_key
+from speechmlp.config.plain_yaml import dump_yaml as dump_values
+from speechmlp.config.plain_yaml import parse_value, parse_yaml
 from speechmlp.config.schema import Config
-from speechmlp.config.shipped import find_config
-from speechmlp.errors import UserError
+from speechmlp.errors import UserError, unknown
 
 MAX_BYTES = 1 << 18
 """Largest config file; the parser takes seconds for larger ones."""
 
-DEEPEST = 20
-"""Largest depth of nested brackets."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads plain values only: rejects duplicate keys, aliases and tags; reads 3e-4 as a float, as YAML 1.2 does."""
-
-    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803
-        if self.flow_level > DEEPEST:  # the scanner's time grows with the square of the depth
-            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=self.get_mark())
-        super().fetch_flow_collection_start(TokenClass)
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(
-                problem="anchors and aliases are not supported; write the value out",
-                problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]
-            )
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if getattr(event, "tag", None):
-            raise yaml.MarkedYAMLError(
-                problem="tags are not supported; write the value out",
-                problem_mark=event.start_mark,
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        first: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.value in first:
-                raise yaml.MarkedYAMLError(
-                    problem=f"duplicate key {key_node.value!r}", problem_mark=key_node.start_mark
-                )
-            if isinstance(key_node.value, Hashable):
-                first.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
+Note = Callable[[str], None]
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 _short.maxlevel = 3
-
-
-def _parse_yaml(text: str, source: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{source}:{mark.line + 1}" if mark else source
-        raise UserError(f"{where}: {getattr(error, 'problem', None) or error}; expected plain YAML") from error
-    except (ValueError, OverflowError, RecursionError, AttributeError, TypeError) as error:  # dates such as 2001-99-99
-        raise UserError(f"{source}: expected plain YAML: {type(error).__name__}: {error}") from error
 
 
 def _shown(value: Any) -> str:
@@ -92,45 +37,19 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _tree(config: type[BaseModel] = Config, prefix: str = "") -> dict[str, list[str]]:
-    """Returns dotted section -> its keys (the keys of all alternatives if it is a tagged union)."""
-    keys: dict[str, list[str]] = {prefix: list(config.model_fields)}
-    for name, field in config.model_fields.items():
-        dotted = f"{prefix}.{name}" if prefix else name
-        for option in get_args(field.annotation) or (field.annotation,):
-            if isinstance(option, type) and issubclass(option, BaseModel):
-                for section, names in _tree(option, dotted).items():
-                    keys[section] = list(dict.fromkeys([*keys.get(section, []), *names]))
-    return keys
-
-
-def config_keys(config: type[BaseModel] = Config, prefix: str = "") -> dict[str, list[str]]:
-    """Returns the dotted key of every setting -> its values where they have names (those of all alternatives)."""
-    keys: dict[str, list[str]] = {}
-    for name, field in config.model_fields.items():
-        listed = get_origin(field.annotation) is tuple
-        options = () if listed else get_args(field.annotation) or (field.annotation,)
-        sections = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
-        for section in sections:
-            for key, values in config_keys(section, f"{prefix}{name}.").items():
-                keys[key] = list(dict.fromkeys([*keys.get(key, []), *values]))
-        if not sections:
-            named = [option for option in options if isinstance(option, str)]
-            keys[prefix + name] = ["true", "false"] if bool in options else named
-    return keys
-
-
-def _nearest(dotted: str) -> str:
-    """Returns a hint with the known key that is most similar to an unknown one."""
-    section, _, key = dotted.rpartition(".")
-    tree = _tree()
-    if near := difflib.get_close_matches(key, tree.get(section, []), n=1, cutoff=0.6):
-        return f"did you mean {f'{section}.{near[0]}' if section else near[0]!s}?"
-    elsewhere = [f"{parent}.{name}".lstrip(".") for parent, names in tree.items() for name in names]
-    same_name = [path for path in elsewhere if path.rpartition(".")[2] == key]
-    if near := same_name or difflib.get_close_matches(dotted, elsewhere, n=1, cutoff=0.75):
-        return f"did you mean {near[0]}?"
-    return f"known keys: {', '.join(tree.get(section, tree['']))}"
+def _unknown(parts: Sequence[str], values: Mapping[str, Any]) -> str:
+    """Returns what to say about a key that the schema does not have."""
+    key, here = ".".join(parts), values
+    near = nearest_key(key[:200])
+    for part in parts[:-1]:
+        here = here[part] if isinstance(here, Mapping) and part in here else {}
+    kind = here.get("kind") if isinstance(here, Mapping) else None
+    of_kind = alternatives(parts[:-1]).get(kind) if isinstance(kind, str) else None
+    if of_kind is not None and (near is None or near.rpartition(".")[2] not in of_kind.model_fields):
+        return f"unknown key; known keys: {', '.join(of_kind.model_fields)}"
+    if near is not None:
+        return f"unknown key; did you mean {near}?"
+    return f"unknown key; known keys: {', '.join(known_keys(parts[:-1]))}"
 
 
 def _described(parts: Sequence[str]) -> str:
@@ -141,7 +60,7 @@ def _described(parts: Sequence[str]) -> str:
     return str(section.model_fields[parts[-1]].description)
 
 
-def _problem(source: str, error: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+def _problem(source: str, error: Mapping[str, Any], values: Mapping[str, Any], overridden: Collection[str]) -> str:
     """Returns one line for one pydantic error: source, dotted key, expected, found, hint."""
     parts: list[str] = []
     here: Any = values
@@ -154,11 +73,15 @@ def _problem(source: str, error: Mapping[str, Any], values: Mapping[str, Any]) -
         except (KeyError, IndexError, TypeError):
             here = None
     key = textwrap.shorten(".".join(parts), 200) or "(top level)"
+    at = f"{key}.kind." if error["type"].startswith("union_tag") else f"{key}."
+    inside = error["type"] != "value_error"  # which is about several keys of a section
+    if any(at.startswith(f"{other}.") or (inside and other.startswith(at)) for other in overridden):
+        source = "command line"
     found = _shown(error["input"])
     context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return f"{source}: {key}: unknown key; {_nearest(key)}"
+            return f"{source}: {key}: {_unknown(parts, values)}"
         case "union_tag_invalid":
             return f"{source}: {key}.kind: expected one of {context['expected_tags']}, found {_shown(context['tag'])}"
         case "union_tag_not_found":
@@ -185,11 +108,16 @@ def _with_kinds(values: Mapping[Any, Any], defaults: Mapping[str, Any]) -> dict[
     return filled
 
 
-def validate_config(values: Any, source: str) -> Config:
+def validate_config(values: Any, source: str, overridden: Collection[str] = ()) -> Config:
     """Returns the configuration built from parsed values, with defaults filled in.
 
+    Args:
+        values: as parsed.
+        source: where they come from, for messages.
+        overridden: keys that come from the command line.
+
     Raises:
-        UserError: the values do not fit the schema; one line per problem, starting with `source`.
+        UserError: the values do not fit the schema; one line per problem, starting with its source.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{source}: expected a mapping of sections, found {type(values).__name__}")
@@ -197,28 +125,90 @@ def validate_config(values: Any, source: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(*(_problem(source, item, values) for item in error.errors())) from error
+        raise UserError(*(_problem(source, item, values, overridden) for item in error.errors())) from error
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    """Sets `key.path=value` in nested dictionaries, in place."""
-    key, equals, text = override.partition("=")
-    if not equals or not all(part.strip() for part in key.split(".")):
-        raise UserError(f"command line: expected key.path=value, found {override!r}")
-    *sections, name = key.strip().split(".")
-    here = values
-    for section in sections:
-        inner = here.get(section)
-        here[section] = here = dict(inner) if isinstance(inner, Mapping) else {}
-    here[name] = _parse_yaml(text, f"command line: {key.strip()}")
+def _changed_kind(section: Sequence[str], values: Any, kind: Any, kept: Collection[str], note: Note) -> dict[str, Any]:
+    """Returns a section with another kind: with the keys that this kind has too.
+
+    Args:
+        section: its key.
+        values: of the section.
+        kind: the new one.
+        kept: keys that stay even if this kind does not have them, which is a mistake then.
+        note: called with what is dropped.
+    """
+    kinds = alternatives(section)
+    before = dict(values) if isinstance(values, Mapping) else {}
+    old = before.get("kind", next(iter(kinds), None))
+    dropped = []
+    if isinstance(kind, str) and kind in kinds and kind != old:
+        known = kinds[kind].model_fields
+        dropped = [key for key in before if key not in known and ".".join([*section, str(key)]) not in kept]
+    if dropped:
+        name = ".".join(section)
+        note(f"{name}.kind={kind}: dropped {', '.join(f'{name}.{key}' for key in dropped)}, which {kind} does not have")
+    return {key: value for key, value in before.items() if key not in dropped} | {"kind": kind}
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+def shipped_configs() -> dict[str, Path]:
+    """Returns name -> file of the shipped configurations, in the installed package or in its checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "configs", package.parents[1] / "configs"):
+        if files := sorted(folder.glob("*.yaml")):
+            return {file.stem: file for file in files}
+    return {}
+
+
+def find_config(wanted: str | Path) -> Path:
+    """Returns the file of a configuration: a path, or the name of a shipped one. A file that exists wins.
+
+    Raises:
+        UserError: there is no such file and no such name; it suggests the nearest name.
+    """
+    path, shipped = Path(wanted), shipped_configs()
+    if path.exists() and not (path.is_dir() and str(wanted) in shipped):
+        return path
+    if str(wanted) in shipped:
+        return shipped[str(wanted)]
+    if path.stem in shipped:
+        raise UserError(f"{wanted}: no such config file; the shipped one is found by its name: {path.stem}")
+    raise unknown(f"{wanted}: no such config file or shipped configuration", path.stem, shipped)
+
+
+def _override(values: dict[str, Any], overrides: Sequence[str], note: Note) -> list[str]:
+    """Sets each `key.path=value` in nested dictionaries, in place; returns the keys."""
+    keys: list[str] = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        key = key.strip()
+        if not equals or not all(part.strip() for part in key.split(".")):
+            raise UserError(f"command line: expected key.path=value, found {override!r}")
+        *sections, name = key.split(".")
+        value = parse_value(text, key)
+        here = values
+        for section in sections[:-1] if name == "kind" else sections:
+            inner = here.get(section)
+            here[section] = here = dict(inner) if isinstance(inner, Mapping) else {}
+        if name == "kind" and sections:
+            here[sections[-1]] = _changed_kind(sections, here.get(sections[-1]), value, keys, note)
+        else:
+            here[name] = value
+        keys.append(key)
+    return keys
+
+
+def _ignore(line: str) -> None:
+    del line
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = (), note: Note = _ignore) -> Config:
     """Returns the configuration of a YAML file with overrides applied.
 
     Args:
         path: the YAML file, or the name of a shipped one; None for the defaults only.
         overrides: strings `key.path=value`; the value is YAML, so `model.hidden=[512,256]` works.
+        note: called with a line for each override that drops values, as `model.kind=gmlp` does.
 
     Raises:
         UserError: the file cannot be read, is not plain YAML, or does not fit the schema.
@@ -235,29 +225,27 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise UserError(f"{path}: cannot be read as a config file: {reason}") from error
-        values = _parse_yaml(text, str(path))
+        names = frozenset(name for listed in config_keys().values() for name in listed)
+        values = parse_yaml(text, str(path), names)
         values = {} if values is None else values
-    if overrides and isinstance(values, dict):
-        for override in overrides:
-            _override(values, override)
-    return validate_config(values, str(path or "command line"))
+    overridden = _override(values, overrides, note) if isinstance(values, dict) else ()
+    return validate_config(values, str(path or "command line"), overridden)
 
 
-def override_config(config: Config, overrides: Sequence[str]) -> Config:
+def override_config(config: Config, overrides: Sequence[str], note: Note = _ignore) -> Config:
     """Returns a configuration with `key.path=value` overrides applied, validated again.
 
     Raises:
         UserError: an override does not fit the schema.
     """
     values = config.model_dump(mode="json")
-    for override in overrides:
-        _override(values, override)
+    _override(values, overrides, note)
     return validate_config(values, "command line")
 
 
 def dump_yaml(config: Config) -> str:
     """Returns the complete configuration as YAML; `load_config` reads an equal configuration from it."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return dump_values(config.model_dump(mode="json"))
 
 
 def _settings(values: dict[str, Any], before: str = "") -> dict[str, Any]:

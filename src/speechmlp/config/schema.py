@@ -3,11 +3,34 @@
 `scripts/make_schema.py` writes configs/schema.json and configs/README.md from it.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.audio_format import SAMPLE_RATE, AudioInput
+from speechmlp.labels import LETTERS, SETS, parse_labels
+
+
+def _read_labels(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, str | list | tuple):
+        raise ValueError(f"expected a list of texts, or {', '.join(SETS)}, found {value!r}")
+    if isinstance(value, str) and value not in SETS:
+        raise ValueError(f"expected a list of texts, or {', '.join(SETS)}, found {value!r}")
+    return parse_labels([value] if isinstance(value, str) else value)
+
+
+Labels = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_read_labels),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(SETS)},
+                {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+            ]
+        }
+    ),
+]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -22,6 +45,20 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class InputConfig(Section):
+    """The part of a recording that the model gets."""
+
+    sample_rate: Annotated[int, Field(ge=4000, le=48_000)] = Field(SAMPLE_RATE, description="in Hz")
+    seconds: Annotated[float, Field(ge=0.2, le=10)] = Field(
+        1.0, description="length; a recording's most likely stretch of this length is used"
+    )
+
+    @property
+    def audio(self) -> AudioInput:
+        """The same as a value for what knows no configuration."""
+        return AudioInput(self.sample_rate, round(self.sample_rate * self.seconds))
+
+
 class MixConfig(Section):
     """An additional training corpus."""
 
@@ -34,7 +71,9 @@ class CorpusConfig(Section):
 
     manifest: str = Field("data/synthetic/manifest.tsv", description="TSV, CSV or JSON lines file of utterances")
     cache: str = Field("data/cache", description="folder for decoded recordings; safe to delete")
-    margin: Fraction = Field(0.1, description="seconds kept before `start` and after `end` of the manifest")
+    margin: Fraction = Field(
+        0.1, description="seconds kept before `start` and after `end`, unless the manifest has a column `margin`"
+    )
     on_error: Literal["fail", "skip"] = Field("fail", description="what to do if recordings cannot be read")
     skip_limit: Fraction = Field(0.1, description="with `on_error: skip`: stop if more than this fraction is skipped")
     outside: bool = Field(False, description="allow recordings outside the manifest's folder")
@@ -60,7 +99,7 @@ Normalization = Annotated[
 
 
 class RawConfig(Section):
-    """The 16000 samples of the waveform."""
+    """The samples of the waveform."""
 
     kind: Literal["raw"] = "raw"
     normalizer: Normalization = "none"
@@ -74,16 +113,12 @@ class MelConfig(Section):
     hop_length: PositiveInt = Field(160, description="step between frames, in samples (160: 10 ms)")
     n_mels: PositiveInt = Field(40, description="number of mel bands")
     f_min: Annotated[float, Field(ge=0)] = Field(20.0, description="lower edge of the lowest band, in Hz")
-    f_max: Annotated[float, Field(gt=0, le=SAMPLE_RATE // 2)] = Field(
-        8000.0, description="upper edge of the highest band, in Hz"
-    )
+    f_max: Annotated[float, Field(gt=0)] = Field(8000.0, description="upper edge of the highest band, in Hz")
 
     @model_validator(mode="after")
     def _consistent(self) -> "MelConfig":
         if self.win_length > self.n_fft:
             raise ValueError(f"expected win_length <= n_fft, found {self.win_length} > {self.n_fft}")
-        if self.n_fft > NUM_SAMPLES:
-            raise ValueError(f"expected n_fft <= {NUM_SAMPLES}, the length of a waveform, found {self.n_fft}")
         if self.f_min >= self.f_max:
             raise ValueError(f"expected f_min < f_max, found {self.f_min} >= {self.f_max}")
         return self
@@ -116,9 +151,7 @@ class AlignedConfig(MelConfig):
     kind: Literal["aligned"] = "aligned"
     normalizer: ClassVar[Literal["none"]] = "none"  # no setting: the front end normalises each letter itself
     f_min: Annotated[float, Field(ge=0)] = Field(80.0, description="lower edge of the lowest band, in Hz")
-    f_max: Annotated[float, Field(gt=0, le=SAMPLE_RATE // 2)] = Field(
-        7600.0, description="upper edge of the highest band, in Hz"
-    )
+    f_max: Annotated[float, Field(gt=0)] = Field(7600.0, description="upper edge of the highest band, in Hz")
     emphasis: Annotated[float, Field(ge=0, le=60)] = Field(
         0.0, description="gain of the highest band relative to the lowest, in dB"
     )
@@ -145,7 +178,7 @@ GATE: bool = Field(
 
 
 class MLPConfig(Section):
-    """Dense layers from the flattened features to 26 logits."""
+    """Dense layers from the flattened features to one logit for each label."""
 
     kind: Literal["mlp"] = "mlp"
     hidden: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = Field(
@@ -300,7 +333,8 @@ class DistillConfig(Section):
     """Distillation: training on the probabilities of trained models too (Hinton et al., 2015)."""
 
     teachers: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
-        ..., description="checkpoints of models with the same front end; their probabilities are averaged"
+        ...,
+        description="models with the same front end, each packaged or a checkpoint; their probabilities are averaged",
     )
     weight: Fraction = Field(0.7, description="weight of the teachers' probabilities; the labels have the rest")
     temperature: Positive = Field(2.0, description="divides the logits of teachers and student")
@@ -309,6 +343,11 @@ class DistillConfig(Section):
 class TrainingConfig(Section):
     """How to train, and when to stop."""
 
+    start_from: str | None = Field(
+        None,
+        description="trained model to start from, with its input, front end and layers: packaged or a checkpoint; null "
+        "for random weights",
+    )
     epochs: PositiveInt = Field(10, description="number of epochs")
     batch_size: PositiveInt = Field(64, description="utterances per batch")
     optimizer: Annotated[AdamConfig | AdamWConfig | MuonConfig | SGDConfig, Field(discriminator="kind")] = AdamConfig()
@@ -356,6 +395,13 @@ class OutputConfig(Section):
 class Config(Section):
     """All settings of a training run."""
 
+    labels: Labels = Field(
+        LETTERS,
+        description="what the model tells apart: letters (A to Z), digits, alphanumeric, or a list of texts, as in "
+        "`[letters, space, stop]`; case does not distinguish labels",
+        json_schema_extra={"default": "letters"},
+    )
+    input: InputConfig = InputConfig()
     corpus: CorpusConfig = CorpusConfig()
     front_end: Annotated[RawConfig | LogMelConfig | MFCCConfig | AlignedConfig, Field(discriminator="kind")] = (
         RawConfig()
@@ -370,9 +416,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "Config":
+        if isinstance(self.front_end, MelConfig):
+            self._fits_input(self.front_end)
         wrong = self.augment.needs_mel() if self.augment else []
-        if isinstance(self.front_end, RawConfig) and wrong:
-            raise ValueError(f"augment.{wrong[0]}: expected 0 with front_end.kind raw, which has no mel bands")
+        if not isinstance(self.front_end, MelConfig) and wrong:
+            kind = self.front_end.kind
+            raise ValueError(f"augment.{wrong[0]}: expected 0 with front_end.kind {kind}, which has no mel bands")
         if isinstance(self.model, MLPConfig) and self.model.norm == "batch" and self.training.batch_size == 1:
             raise ValueError("training.batch_size: expected 2 or more with model.norm batch, found 1")
         if self.corpus.learn == "train+valid" and self.training.keep == "best":
@@ -380,3 +429,29 @@ class Config(Section):
         if self.training.keep == "last" and self.training.patience is not None:
             raise ValueError("training.patience: expected null with training.keep last, found a number")
         return self
+
+    def _fits_input(self, front_end: MelConfig) -> None:
+        """Checks that mel bands can be computed of the input.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        rate, samples = self.input.sample_rate, self.input.audio.num_samples
+        if front_end.f_max > rate / 2:
+            sizes = " ".join(
+                f"front_end.{name}={round(getattr(front_end, name) * rate / SAMPLE_RATE)}"
+                for name in ("n_fft", "win_length", "hop_length")
+            )
+            as_long = (
+                f"; sizes are in samples, so that these are as long as at 16000 Hz: {sizes}"
+                if rate < SAMPLE_RATE
+                else ""
+            )
+            raise ValueError(
+                f"front_end.f_max: expected {rate / 2:g} or less, half of input.sample_rate, found "
+                f"{front_end.f_max:g}{as_long}"
+            )
+        if front_end.n_fft > samples:
+            raise ValueError(
+                f"front_end: expected n_fft <= {samples}, the length of the input, found {front_end.n_fft}"
+            )

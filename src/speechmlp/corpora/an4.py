@@ -1,13 +1,12 @@
 """CMU AN4: 84 people spelling names and addresses (CMU, about 1991); letters are cut out by forced alignment.
 
 PocketSphinx (extra `align`) aligns the transcript of each utterance with its US English model and the pronunciations
-of AN4's own dictionary. The words that are single letters are the corpus; other words and pauses are non-letters.
+of AN4's own dictionary. The words that are single letters are the corpus, and those that are digits if wanted; other
+words and pauses are non-letters.
 """
 
 import re
-import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +15,28 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from speechmlp.audio.encoding import wav_bytes
 from speechmlp.audio_format import SAMPLE_RATE
-from speechmlp.corpora.files import MANIFEST, NEGATIVES, download, new_corpus, require_apart, unpack
+from speechmlp.corpora.files import MANIFEST, NEGATIVES, download_archive, new_corpus, require_apart, unpack
 from speechmlp.corpora.forced_alignment import PAUSE, align_all, require_pocketsphinx
+from speechmlp.corpora.spellings import DIGITS
 from speechmlp.data.manifest import GENDERS, Split, Utterance, read_manifest, write_manifest
+from speechmlp.data.splits import split_counts
 from speechmlp.errors import UserError
-from speechmlp.labels import LETTERS, NOT_A_LETTER
+from speechmlp.labels import LETTERS, NOT_A_LETTER, SETS
 
-URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
+URLS = (
+    "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz",
+    "https://github.com/cmusphinx/an4/archive/HEAD.zip",
+)
+"""Addresses of the corpus, the first that answers is taken: CMU's SPHERE files, and GitHub's zip of WAV files."""
 EXPECTED = {"utterances": 1078, "speakers": 84, "letters": 3442}
-"""Counts of the published corpus; CMU publishes no checksum."""
+"""Counts of the published corpus; neither address has a checksum."""
 
 HOMOPHONES = frozenset(("OH",))
 """Words that sound like a letter: neither letters nor non-letters."""
+LABEL_OF = {**{letter: letter for letter in LETTERS}, **{word.upper(): str(n) for n, word in enumerate(DIGITS)}}
+"""Word -> letter or digit."""
 SHORTEST_PAUSE = 0.1
 """Seconds."""
 
@@ -65,19 +73,21 @@ class Summary:
     negatives: int
     recordings: int
     failures: list[str]
+    digits: int
 
     def lines(self) -> list[str]:
         """Returns the counts as text, with a warning if they differ from the published corpus."""
         speakers = {utterance.speaker for utterance in self.utterances}
-        found = {"utterances": self.recordings, "speakers": len(speakers), "letters": len(self.utterances)}
-        splits = Counter(utterance.split for utterance in self.utterances)
+        letters = len(self.utterances) - self.digits
+        found = {"utterances": self.recordings, "speakers": len(speakers), "letters": letters}
+        digits = f" and {self.digits} digits" if self.digits else ""
         lines = [
-            f"AN4: {found['letters']} letters of {found['speakers']} speakers from {found['utterances']} utterances, "
+            f"AN4: {letters} letters{digits} of {len(speakers)} speakers from {self.recordings} utterances, "
             f"{len(self.failures)} not aligned",
-            ", ".join(f"{split}: {splits[split]}" for split in ("train", "valid", "test")),
+            split_counts(self.utterances),
+            f"non-letters: {self.negatives} other words and pauses",
+            *(f"not aligned: {failure}" for failure in self.failures),
         ]
-        lines.append(f"non-letters: {self.negatives} other words and pauses")
-        lines += [f"not aligned: {failure}" for failure in self.failures]
         if found != EXPECTED:
             lines.append("warning: the whole corpus has " + ", ".join(f"{n} {what}" for what, n in EXPECTED.items()))
         return lines
@@ -119,7 +129,7 @@ def read_tree(source: str | Path) -> tuple[list[Recording], Path]:
 def read_samples(path: Path) -> NDArray[np.int16]:
     """Returns a recording, int16 [T] at 16 kHz.
 
-    The raw releases come in both byte orders, which only the archive's name tells. In the wrong order speech turns
+    The raw releases come in both byte orders, which only the archive's name states. In the wrong order speech turns
     into noise, so the order with the smaller differences between samples is chosen.
 
     Raises:
@@ -140,13 +150,16 @@ def read_samples(path: Path) -> NDArray[np.int16]:
     return samples  # type: ignore[no-any-return]
 
 
-def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, workers: int | None) -> tuple[int, list[str]]:
+def _cut(
+    folder: Path, recordings: Sequence[Recording], dictionary: Path, digits: bool, workers: int | None
+) -> tuple[int, list[str]]:
     """Writes letters and non-letters, each with a manifest; returns the number of non-letters, and the failures."""
     utterances: list[Utterance] = []
     negatives: list[Utterance] = []
     failures: list[str] = []
     texts = [(recording.path, recording.words) for recording in recordings]
     aligned = align_all(texts, read_samples, dictionary, workers)
+    labels = {word: label for word, label in LABEL_OF.items() if digits or word in LETTERS}
     for recording, result in zip(recordings, aligned, strict=True):
         if isinstance(result, str):
             failures.append(f"{recording.name}: {result}")
@@ -158,11 +171,11 @@ def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, worker
             if word in HOMOPHONES or (word == PAUSE and last - first < SHORTEST_PAUSE * SAMPLE_RATE):
                 continue
             name = f"{recording.name}-{number:02}-{word.strip('<>')}.wav"
-            kind = "wav" if word in LETTERS else "pauses" if word == PAUSE else "words"
+            kind = "wav" if word in labels else "pauses" if word == PAUSE else "words"
             path = folder / kind / recording.speaker / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, result.samples[first:last], SAMPLE_RATE, subtype="PCM_16")
-            letter, found = (word, utterances) if word in LETTERS else (NOT_A_LETTER, negatives)
+            path.write_bytes(wav_bytes(result.samples[first:last], SAMPLE_RATE))
+            letter, found = (labels[word], utterances) if word in labels else (NOT_A_LETTER, negatives)
             found.append(Utterance(path, letter, recording.speaker, recording.split, gender=recording.gender))
     if not utterances:
         raise UserError(f"no utterance could be aligned; the first problem: {failures[0]}")
@@ -172,14 +185,22 @@ def _cut(folder: Path, recordings: Sequence[Recording], dictionary: Path, worker
     return len(negatives), failures
 
 
-def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers: int | None = None) -> Summary:
+def prepare_an4(
+    source: str | Path | None,
+    url: str | Sequence[str],
+    output: str | Path,
+    workers: int | None = None,
+    *,
+    digits: bool = False,
+) -> Summary:
     """Cuts AN4 into letters and writes manifests of letters and non-letters.
 
     Args:
-        source: the AN4 folder or tar archive; None to download it.
-        url: address of the archive.
+        source: the AN4 folder, or a tar or zip archive of it; None to download it.
+        url: addresses of the archive, see `download_archive`; the next one is tried if one fails.
         output: folder of the corpus; an earlier corpus in it is replaced.
         workers: number of processes; None for one per core.
+        digits: whether the words zero to nine are labels too, and not non-letters.
 
     Raises:
         UserError: the source is not AN4, PocketSphinx is missing, or the folder cannot be written.
@@ -188,17 +209,19 @@ def prepare_an4(source: str | Path | None, url: str, output: str | Path, workers
     if source is not None:
         require_apart(source, output)
     with new_corpus(output) as folder, tempfile.TemporaryDirectory(prefix="speechmlp-an4-") as scratch:
+        tree = Path(scratch) / "tree"
         if source is None:
-            source = Path(scratch) / "an4.tar.gz"
             # Next to the corpus, so that an interrupted download can continue.
             arriving = Path(output).with_name(f"{Path(output).name}.download")
-            download(url, arriving)
-            shutil.move(arriving, source)
+            download_archive([url] if isinstance(url, str) else url, arriving, tree)
+            source = tree
         if not Path(source).exists():
             raise UserError(f"{source}: no such file or folder; expected the AN4 tree or archive")
         if not Path(source).is_dir():
-            unpack(source, Path(scratch) / "tree")
-            source = Path(scratch) / "tree"
+            unpack(source, tree)
+            source = tree
         recordings, dictionary = read_tree(source)
-        negatives, failures = _cut(folder, recordings, dictionary, workers)
-    return Summary(read_manifest(Path(output) / MANIFEST), negatives, len(recordings), failures)
+        negatives, failures = _cut(folder, recordings, dictionary, digits, workers)
+    written = read_manifest(Path(output) / MANIFEST, labels=SETS["alphanumeric"])
+    count = sum(utterance.letter not in LETTERS for utterance in written)
+    return Summary(written, negatives, len(recordings), failures, count)

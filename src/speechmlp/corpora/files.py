@@ -4,24 +4,35 @@ import hashlib
 import http.client
 import lzma
 import os
+import re
+import shutil
+import stat
 import tarfile
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from speechmlp.errors import UserError
+from speechmlp.errors import FULL, UserError
 from speechmlp.files import partial_path, whole_folder
 
 MANIFEST = "manifest.tsv"
 NEGATIVES = "non_letters.tsv"
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph", ".m4a", ".mp4", ".aac", ".webm"}
+UNPACKING_ERRORS = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,  # encrypted; NotImplementedError: another compression
 )
 CHUNK = 1 << 16
 
@@ -65,25 +76,46 @@ def _harmless(tar: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo]:
     return members
 
 
+def _untar(archive: str | Path, folder: Path) -> None:
+    with tarfile.open(archive) as tar:
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(folder, filter="data")
+        else:  # Python before 3.10.12 and 3.11.4
+            tar.extractall(folder, members=_harmless(tar, folder))
+
+
+def _unzip(archive: str | Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        members = [member for member in file.infolist() if not stat.S_ISLNK(member.external_attr >> 16)]
+        for member in members:
+            parts = re.split(r"[/\\]", member.filename)
+            if not parts[0] or ".." in parts or ":" in parts[0]:
+                raise ValueError(f"{member.filename} would be written outside the folder")
+        file.extractall(folder, members)
+
+
 def unpack(archive: str | Path, folder: Path) -> None:
-    """Unpacks a tar archive; nothing is written outside the folder.
+    """Unpacks a tar or zip archive; nothing is written outside the folder.
 
     Raises:
-        UserError: the archive is damaged, or a member points outside.
+        UserError: the archive is damaged, encrypted or something else, or a member points outside.
     """
+    kind, expected = "tar", "a .tar, .tar.gz or .zip"
     try:
-        with tarfile.open(archive) as tar:
-            if hasattr(tarfile, "data_filter"):
-                tar.extractall(folder, filter="data")
-            else:  # Python before 3.10.12 and 3.11.4
-                tar.extractall(folder, members=_harmless(tar, folder))
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
-        raise UserError(
-            f"{archive}: cannot be unpacked as a tar archive ({error}); expected a .tar or .tar.gz"
-        ) from error
+        with Path(archive).open("rb") as file:
+            first = file.read(512).lstrip()
+        kind = "zip" if first.startswith((b"PK\3\4", b"PK\5\6")) else "tar"
+        (_unzip if kind == "zip" else _untar)(archive, folder)
+    except UNPACKING_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        reason = "it is a web page" if first.startswith(b"<") else error
+        raise UserError(f"{archive}: cannot be unpacked as a {kind} archive ({reason}); expected {expected}") from error
 
 
-def download(url: str, target: Path, sha256: str | None = None) -> None:
+def download(
+    url: str, target: Path, sha256: str | None = None, instead: str = "use a local copy with --source PATH"
+) -> None:
     """Downloads a file, whole or not at all, continuing an interrupted download.
 
     An incomplete download is kept next to `target`, under a different name.
@@ -92,6 +124,7 @@ def download(url: str, target: Path, sha256: str | None = None) -> None:
         url: http or https address.
         target: the file.
         sha256: expected SHA-256 of the file, in hexadecimal, if known.
+        instead: what to do without the download.
 
     Raises:
         UserError: the server cannot be reached, refuses or ends early, or the file has another SHA-256.
@@ -106,12 +139,57 @@ def download(url: str, target: Path, sha256: str | None = None) -> None:
             raise UserError(f"{url}: expected a file with the SHA-256 {sha256}, found {found}; it was deleted")
         partial.replace(target)
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         reason = getattr(error, "reason", None) or error
-        raise UserError(f"{url}: cannot be downloaded ({reason}); use a local copy with --source PATH") from error
+        raise UserError(f"{url}: cannot be downloaded ({reason}); {instead}") from error
     finally:
         with suppress(OSError):
             if not partial.stat().st_size:
                 partial.unlink()
+
+
+def download_archive(urls: Sequence[str], nearby: Path, folder: Path) -> None:
+    """Downloads an archive from the first of several addresses that has it, and unpacks it.
+
+    An address that cannot be reached, breaks off or sends something else is followed by the next one; what it sent
+    before it broke off is kept, and continued by the next call.
+
+    Args:
+        urls: http or https addresses; an address may end in `#sha256=` and the SHA-256 of its file, in hexadecimal.
+        nearby: where the download is kept; incomplete ones stay there under other names.
+        folder: for the content of the archive; it does not exist yet.
+
+    Raises:
+        UserError: no address has the archive, one line for each.
+    """
+    problems: list[str] = []
+    targets = [nearby, *(nearby.with_name(f"{nearby.name}-{number}") for number in range(2, len(urls) + 1))]
+    for url, target in zip(urls, targets, strict=True):
+        try:
+            _download_and_unpack(url, target, folder)
+        except UserError as error:
+            problems += [problem.replace(str(target), url) for problem in error.problems]
+        else:
+            for other in targets:
+                partial_path(other).unlink(missing_ok=True)
+            return
+    raise UserError(*problems)
+
+
+def _download_and_unpack(url: str, target: Path, folder: Path) -> None:
+    address, _, sha256 = url.partition("#sha256=")
+    continued = partial_path(target).exists()
+    try:
+        download(address, target, sha256.lower() or None)
+        unpack(target, folder)
+    except UserError:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not continued or partial_path(target).exists():
+            raise
+        _download_and_unpack(url, target, folder)  # what it continued was of another file
+    finally:
+        target.unlink(missing_ok=True)
 
 
 def _fetch(url: str, partial: Path) -> None:
@@ -124,7 +202,7 @@ def _fetch(url: str, partial: Path) -> None:
         if error.code != 416:  # no data after what we have: the file is complete, or another one
             raise
         error.close()
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         done = 0
         response = urllib.request.urlopen(url, timeout=60)
     with response, partial.open("ab" if response.status == 206 else "wb") as file:

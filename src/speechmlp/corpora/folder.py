@@ -4,22 +4,61 @@ The speaker is taken from names like `anna_nohash_0.wav`, the convention of Spee
 by speaker; with fewer than three known speakers they are by file, and the caller should warn about it.
 """
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speechmlp.corpora.files import AUDIO_SUFFIXES
+from speechmlp.audio.recordings import LeftOut, is_hidden, why_not
 from speechmlp.data.manifest import UNKNOWN_SPEAKER, Utterance, read_manifest
 from speechmlp.data.splits import split_by_speaker
+from speechmlp.data.text import clean
 from speechmlp.errors import UserError
-from speechmlp.labels import LETTERS
+from speechmlp.labels import LETTERS, as_option, describe, find_label
 
 NO_HASH = "_nohash_"
 """Separates the speaker and the number of the take in a file name."""
+LETTER_NAMES = {"zed": "Z", "zee": "Z", "aitch": "H", "haitch": "H", "doubleu": "W", "doubleyou": "W"}
+"""Names of letters that are not other words."""
 
 
-def read_folder(root: str | Path) -> list[Utterance]:
-    """Returns the recordings in `<root>/<letter>/`, sorted by path, without splits.
+def letter_of(name: str, labels: tuple[str, ...] = LETTERS) -> str | None:
+    """Returns the label that a folder is named after, or None; A to Z also by `Letter a`, zed, zee, aitch, double-u."""
+    if (label := find_label(clean(name), labels)) is not None:
+        return labels[label]
+    words = re.split(r"[\s_.-]+", unicodedata.normalize("NFKC", clean(name)).casefold())
+    word = "".join(word for word in words if word != "letter")
+    letter = LETTER_NAMES.get(word, word.upper())
+    return letter if letter in LETTERS and letter in labels else None
+
+
+def _entries(folder: Path, left_out: LeftOut) -> list[Path]:
+    """Returns what is in a folder, sorted, without what is hidden."""
+    entries = sorted(folder.iterdir())
+    for path in entries:
+        if is_hidden(path):
+            left_out.add(path, "hidden")
+    return [path for path in entries if not is_hidden(path)]
+
+
+def _recordings(folder: Path) -> int:
+    """Returns how many recordings are in a folder."""
+    try:
+        return sum(1 for path in folder.iterdir() if not path.is_dir() and why_not(path) is None)
+    except OSError:
+        return 0
+
+
+def read_folder(
+    root: str | Path, left_out: LeftOut | None = None, labels: tuple[str, ...] = LETTERS
+) -> list[Utterance]:
+    """Returns the recordings in `<root>/<label>/`, sorted by path, without splits.
+
+    Args:
+        root: the folder.
+        left_out: gets everything else in it.
+        labels: that folders may be named after, A to Z also by other names of the letters.
 
     Raises:
         UserError: there is no such folder, or it has no letter folder with recordings.
@@ -27,39 +66,65 @@ def read_folder(root: str | Path) -> list[Utterance]:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; expected recordings in {root}/<letter>/*.wav")
-    utterances = [
-        Utterance(path, folder.name.upper(), speaker_of(path))
-        for folder in sorted(root.iterdir())
-        if folder.is_dir() and len(folder.name) == 1 and folder.name.upper() in LETTERS
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in AUDIO_SUFFIXES
-    ]
+    left_out = LeftOut() if left_out is None else left_out
+    utterances, others = [], list[tuple[str, int]]()
+    for folder in _entries(root, left_out):
+        if not folder.is_dir():
+            left_out.add(folder, "not in the folder of a letter")
+        elif (letter := letter_of(folder.name, labels)) is None:
+            count = _recordings(folder)
+            others += [(clean(folder.name), count)] if count else []
+            left_out.add(folder, f"not the folder of a letter{_taken(labels, clean(folder.name), count)}")
+        else:
+            for path in _entries(folder, left_out):
+                reason = "a folder in the folder of a letter" if path.is_dir() else why_not(path)
+                reason = reason or (None if path.exists() else "a link to a missing file")
+                if reason:
+                    left_out.add(path, reason)
+                else:
+                    utterances.append(Utterance(path, letter, speaker_of(path)))
     if not utterances:
         found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
-        raise UserError(f"{root}: expected recordings in {root}/a/ to {root}/z/, found {found}")
+        wanted = f"{root}/a/ to {root}/z/" if labels == LETTERS else f"folders named {describe(labels)}"
+        counts = ", ".join(f"{name} ({count})" for name, count in others)
+        hint = f"; folders with recordings: {counts}; {as_option([n for n, _ in others])} takes them" if others else ""
+        raise UserError(f"{root}: expected recordings in {wanted}, found {found}{hint}")
     return utterances
 
 
 def speaker_of(path: Path) -> str:
     """Returns the speaker in a file name, or `UNKNOWN_SPEAKER`."""
-    speaker, marker, _ = path.stem.partition(NO_HASH)
+    name, marker, _ = path.stem.partition(NO_HASH)
+    speaker = clean(name)
     return speaker if marker and speaker else UNKNOWN_SPEAKER
 
 
-def read_source(source: str | Path) -> list[Utterance]:
+def _taken(labels: tuple[str, ...], name: str, count: int) -> str:
+    """Returns how the recordings of a folder with another name can be taken."""
+    return f"; {as_option([*labels, name])} takes its {count} recordings" if count else ""
+
+
+def read_source(
+    source: str | Path, left_out: LeftOut | None = None, labels: tuple[str, ...] = LETTERS
+) -> list[Utterance]:
     """Returns the utterances of a folder or of a manifest file.
+
+    Args:
+        source: the folder or file.
+        left_out: gets what else is in the folder.
+        labels: that recordings may have.
 
     Raises:
         UserError: the source does not exist, or as `read_folder` and `read_manifest`.
     """
     if not Path(source).exists():
         raise UserError(f"{source}: no such folder of letter folders, and no such manifest")
-    return (
-        read_folder(source) if Path(source).is_dir() else read_manifest(source, allow_shared=True, allow_outside=True)
-    )
+    if Path(source).is_dir():
+        return read_folder(source, left_out, labels)
+    return read_manifest(source, allow_shared=True, allow_outside=True, labels=labels)
 
 
-def require_shares(valid: float, test: float) -> None:
+def require_fractions(valid: float, test: float) -> None:
     """Checks fractions of speakers given by the user.
 
     Raises:

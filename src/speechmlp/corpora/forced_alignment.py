@@ -30,10 +30,14 @@ ReadSamples = Callable[[Path], NDArray[np.int16]]
 
 @dataclass(frozen=True)
 class Alignment:
-    """A recording, int16 [T] at 16 kHz, and the segments of its words and pauses."""
+    """A recording, int16 [T] at 16 kHz, and the segments of its words and pauses.
+
+    The score is the logarithm of the likelihood, to compare the alignments of one recording with several texts.
+    """
 
     samples: NDArray[np.int16]
     segments: list[Segment]
+    score: float
 
     @property
     def words(self) -> list[Segment]:
@@ -90,7 +94,8 @@ def _align(path: Path, words: tuple[str, ...], read: ReadSamples) -> Alignment |
         return str(error)
     if tuple(word for word, _, _ in segments if word in words) != words:
         return f"no alignment of {' '.join(words)!r}"
-    return Alignment(samples, [segment for segment in segments if segment[0] in (*words, PAUSE)])
+    kept = [segment for segment in segments if segment[0] in (*words, PAUSE)]
+    return Alignment(samples, kept, float(_decoder.hyp().best_score))
 
 
 def align_all(

@@ -6,19 +6,18 @@ turn. The `.adc` files of the 1990 disc are converted to WAV; recordings of late
 
 import re
 import struct
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from speechmlp.audio.encoding import wav_bytes
 from speechmlp.corpora.files import MANIFEST, new_corpus, require_apart
 from speechmlp.corpora.published import Findings, Key, check_headers, find_recordings
 from speechmlp.data.manifest import GENDERS, Split, Utterance, read_manifest, write_manifest
-from speechmlp.data.splits import deal
+from speechmlp.data.splits import deal, split_counts
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
 
@@ -26,7 +25,7 @@ PARTS = ("1", "2", "3", "4", "5")
 TEST_PART = "5"
 SPEAKERS = 150
 TAKES = ("1", "2")
-VALID_SHARE = 10
+VALID_PARTS = 10
 """One of this many training speakers is for validation."""
 EXPECTED = "ISOLET, with recordings like isolet1/fcmc0/fcmc0-A1-t.wav (or .adc)"
 _NAME = re.compile(r"([fm][a-z]+\d)-([a-z])([12])-t\.(wav|adc)", re.IGNORECASE)
@@ -45,11 +44,10 @@ class Summary:
     def lines(self) -> list[str]:
         """Returns the counts as text."""
         speakers = {utterance.speaker for utterance in self.utterances}
-        splits = Counter(utterance.split for utterance in self.utterances)
         whole = SPEAKERS * len(LETTERS) * len(TAKES)
         return [
             f"ISOLET: {len(self.utterances)} letters of {len(speakers)} speakers",
-            ", ".join(f"{split}: {splits[split]}" for split in ("train", "valid", "test")),
+            split_counts(self.utterances),
             *([f"warning: the whole corpus has {SPEAKERS} speakers"] if len(speakers) != SPEAKERS else []),
             *self.findings.lines(whole),
         ]
@@ -86,7 +84,7 @@ def _key(path: Path, match: re.Match[str]) -> Key | None:
 def _splits(part_of: dict[str, str], test_part: str) -> dict[str, Split]:
     """Returns the split of each speaker with one part as test set; a tenth of the others, of both genders, validate."""
     others: dict[str, str | None] = {s: GENDERS[s[0]] for s, part in part_of.items() if part != test_part}
-    valid = set(deal(others, VALID_SHARE)[0])
+    valid = set(deal(others, VALID_PARTS)[0])
     return {s: "test" if part == test_part else "valid" if s in valid else "train" for s, part in part_of.items()}
 
 
@@ -121,7 +119,7 @@ def prepare_isolet(source: str | Path, output: str | Path) -> Summary:
                 findings.broken.append(str(error))
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(target, samples, rate, subtype="PCM_16")
+            target.write_bytes(wav_bytes(samples, rate))
             kept[key] = target
         if not kept:
             raise UserError(f"{source}: no recording can be read; the first problem: {findings.broken[0]}")

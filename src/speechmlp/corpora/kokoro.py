@@ -3,7 +3,8 @@
 Kokoro was trained on sentences: it speaks single letters badly, but spells a row of letters as people do. So each
 speaker says rows of letters, which are cut like AN4. The model (Kokoro-82M, Apache-2.0) comes in Python packages with
 five Japanese voices; the npm package `kokoro-js` (Apache-2.0) has the 54 voices of all languages. A speaker is a voice
-or a mixture of two voices, with its own pitch and tempo.
+or a mixture of two voices, with its own pitch and tempo; with an accent, the first voice is of the accent's language,
+and the letters have the names that its speakers give them.
 """
 
 import hashlib
@@ -22,17 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from speechmlp.audio.decoding import to_mono_16k
+from speechmlp.audio.encoding import wav_bytes
 from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.corpora.files import MANIFEST, new_corpus
 from speechmlp.corpora.forced_alignment import align_all, require_pocketsphinx
 from speechmlp.corpora.long import read_samples, write_dictionary
-from speechmlp.corpora.pronunciations import BRITISH, HAITCH, PRONUNCIATIONS, ZED
+from speechmlp.corpora.pronunciations import ACCENTS, BRITISH, HAITCH, PRONUNCIATIONS, ZED
 from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
@@ -47,6 +48,19 @@ ROW = (5, 8)
 EDGE = 0.25
 """Seconds of silence before and after a row, for the alignment."""
 
+LANGUAGES = {
+    "indian": "h",
+    "spanish": "e",
+    "french": "f",
+    "italian": "i",
+    "portuguese": "p",
+    "chinese": "z",
+    "japanese": "j",
+}
+"""Accent -> first letter of the names of the language's voices; indian is Hindi."""
+STRENGTH = 0.8
+"""Fraction of the letters that a speaker with an accent says with it."""
+
 _session: Any = None
 _ids: dict[str, int] = {}
 """Model and symbols, once per worker process."""
@@ -59,16 +73,21 @@ class Speaker:
     name: str
     first: str
     second: str
-    share: float
+    fraction: float
     pitch: float
     tempo: float
     british: bool
     zed: bool
     haitch: bool
     seed: int
+    accent: str | None = None
 
     def phonemes(self, letter: str) -> str:
-        """Returns the speaker's pronunciation of a letter."""
+        """Returns the speaker's pronunciation of a letter, always the same one."""
+        if self.accent is not None:
+            random = np.random.default_rng((self.seed, ord(letter)))
+            if random.uniform() < STRENGTH:
+                return str(random.choice(ACCENTS[self.accent][letter]))
         if letter == "Z" and self.zed:
             return ZED
         if letter == "H" and self.haitch:
@@ -138,31 +157,42 @@ def bundled_voices() -> dict[str, NDArray[np.float32]]:
         return {name: loaded[name].reshape(-1, 256) for name in sorted(loaded.files)}
 
 
-def draw_speakers(voices: Sequence[str], count: int, seed: int) -> list[Speaker]:
+def draw_speakers(voices: Sequence[str], count: int, seed: int, accents: Sequence[str] = ()) -> list[Speaker]:
     """Returns speakers: first each voice alone, then mixtures of two voices.
 
     British voices (names with b) speak British English and say zed. The others speak American English with the accents
     of their languages; every third says zed. Every eighth speaker of all says haitch.
+
+    With accents, the speakers take turns among them: voices of the accent's language, mixed with any voice.
+
+    Raises:
+        UserError: an accent has no voice.
     """
     random = np.random.default_rng(seed)
     speakers = []
     for number in range(count):
-        mixed = number >= len(voices)
-        first = str(random.choice(list(voices))) if mixed else voices[number]
+        accent = accents[number % len(accents)] if accents else None
+        own = [voice for voice in voices if accent is None or voice.startswith(LANGUAGES[accent])]
+        if not own:
+            raise UserError(f"--accents: the voices have none for {accent}; leave --voices out")
+        turn = number // len(accents) if accents else number
+        mixed = turn >= len(own)
+        first = str(random.choice(own)) if mixed else own[turn]
         second = str(random.choice(list(voices))) if mixed else first
         british = first.startswith("b")
         speakers.append(
             Speaker(
-                name=f"kokoro-{number:03}-{first}" + (f"-{second}" if mixed else ""),
+                name="-".join(filter(None, ("kokoro", accent, f"{number:03}", first, second if mixed else ""))),
                 first=first,
                 second=second,
-                share=float(random.uniform(0.3, 0.7)),
+                fraction=float(random.uniform(0.3, 0.7)),
                 pitch=float(np.exp(random.uniform(-0.12, 0.12))),
                 tempo=float(np.exp(random.uniform(-0.35, 0.15))),
                 british=british,
                 zed=british or number % 3 == 0,
                 haitch=number % 8 == 0,
                 seed=int(random.integers(2**31)),
+                accent=accent,
             )
         )
     return speakers
@@ -196,7 +226,7 @@ def _speak(
         first, second = (voice[len(tokens) - 1] for voice in voices)
         inputs = {
             "tokens": np.array([[0, *tokens, 0]]),
-            "style": (speaker.share * first + (1 - speaker.share) * second)[None],
+            "style": (speaker.fraction * first + (1 - speaker.fraction) * second)[None],
             "speed": np.array([speaker.tempo * random.uniform(0.9, 1.1)], np.float32),
         }
         samples = torch.from_numpy(_session.run(None, inputs)[0].reshape(1, -1))
@@ -205,7 +235,7 @@ def _speak(
         silence = np.zeros(round(EDGE * SAMPLE_RATE), np.float32)
         path = folder / f"{speaker.name}-{len(rows):02}.wav"
         scaled = np.concatenate([silence, waveform * (0.5 / max(1e-6, float(np.abs(waveform).max()))), silence])
-        soundfile.write(path, scaled, SAMPLE_RATE, subtype="PCM_16")
+        path.write_bytes(wav_bytes(scaled, SAMPLE_RATE))
         rows.append((path, row))
     return rows
 
@@ -217,6 +247,7 @@ def prepare_kokoro(
     takes: int = 2,
     seed: int = 0,
     workers: int | None = None,
+    accents: Sequence[str] = (),
 ) -> tuple[list[Utterance], list[str]]:
     """Makes the corpus and its manifest; all utterances are in the training split.
 
@@ -228,6 +259,7 @@ def prepare_kokoro(
         takes: recordings of each letter by each speaker.
         seed: seed for speakers, rows and tempo.
         workers: number of processes; None for one per core.
+        accents: accents of the speakers, keys of `LANGUAGES`; one that is repeated has more of the speakers.
 
     Returns:
         The utterances, and one line about each row that could not be aligned.
@@ -247,7 +279,7 @@ def prepare_kokoro(
             styles = bundled_voices()
         else:
             styles = read_voices(fetch_voices(scratch) if voices is None else Path(voices))
-        drawn = draw_speakers(list(styles), speakers, seed)
+        drawn = draw_speakers(list(styles), speakers, seed, accents)
         rows: list[tuple[Speaker, Path, tuple[str, ...]]] = []
         with ProcessPoolExecutor(
             workers or os.cpu_count(), get_context("spawn"), initializer=_start_worker, initargs=(model,)
@@ -256,7 +288,7 @@ def prepare_kokoro(
             spoken = pool.map(_speak, drawn, pairs, [takes] * len(drawn), [scratch] * len(drawn))
             for speaker, said in zip(drawn, tqdm(spoken, "speaking", len(drawn), disable=None), strict=True):
                 rows += [(speaker, path, row) for path, row in said]
-        write_dictionary(scratch / "letters.dic", [])
+        write_dictionary(scratch / "letters.dic", [], bool(accents))
         aligned = align_all([(path, row) for _, path, row in rows], read_samples, scratch / "letters.dic", workers)
         for (speaker, source, row), result in zip(rows, aligned, strict=True):
             if isinstance(result, str):
@@ -265,8 +297,9 @@ def prepare_kokoro(
             for number, (letter, first, last) in enumerate(result.words):
                 path = folder / "wav" / speaker.name / f"{source.stem}-{number}-{letter}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, result.samples[first:last], SAMPLE_RATE, subtype="PCM_16")
-                utterances.append(Utterance(path, letter, speaker.name, "train"))
+                path.write_bytes(wav_bytes(result.samples[first:last], SAMPLE_RATE))
+                groups = {"accent": speaker.accent} if speaker.accent else {}
+                utterances.append(Utterance(path, letter, speaker.name, "train", groups=groups))
         if not utterances:
             raise UserError(f"no row of letters could be aligned; the first problem: {failures[0]}")
         write_manifest(folder / MANIFEST, utterances)

@@ -6,22 +6,23 @@ with hyphens (`J-A-M`); other words must be in the CMU pronouncing dictionary, w
 
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from speechmlp.audio.decoding import load, to_mono_16k
+from speechmlp.audio.encoding import wav_bytes
+from speechmlp.audio.recordings import LeftOut, recordings_in
 from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
-from speechmlp.corpora.files import AUDIO_SUFFIXES, MANIFEST, new_corpus, require_apart
+from speechmlp.corpora.files import MANIFEST, new_corpus, require_apart
 from speechmlp.corpora.folder import assign_splits, speaker_of, warning_of
 from speechmlp.corpora.forced_alignment import align_all, require_pocketsphinx
-from speechmlp.corpora.pronunciations import PRONUNCIATIONS
+from speechmlp.corpora.pronunciations import ACCENTED_CMU, PRONUNCIATIONS
 from speechmlp.data.manifest import UNKNOWN_SPEAKER, Utterance, read_manifest, write_manifest
+from speechmlp.data.splits import split_counts
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
 
@@ -42,17 +43,17 @@ class Summary:
     utterances: list[Utterance]
     recordings: int
     without_transcript: list[str]
+    left_out: LeftOut
     failures: list[str]
     warning: str | None
 
     def lines(self) -> list[str]:
         """Returns the counts as text."""
-        splits = Counter(utterance.split for utterance in self.utterances)
         speakers = {utterance.speaker for utterance in self.utterances}
         return [
             f"Long recordings: {len(self.utterances)} letters of {len(speakers)} speakers from {self.recordings} "
             f"recordings, {len(self.failures)} not aligned",
-            ", ".join(f"{split}: {splits[split]}" for split in ("train", "valid", "test")),
+            split_counts(self.utterances),
             *(f"not aligned: {failure}" for failure in self.failures),
             *(f"warning: {name} has no transcript next to it" for name in self.without_transcript),
             *([self.warning] if self.warning else []),
@@ -78,8 +79,8 @@ def words_of(text: str, spell: bool = False) -> tuple[str, ...]:
     return tuple(words)
 
 
-def read_tree(source: str | Path, spell: bool = False) -> tuple[list[Recording], list[str]]:
-    """Returns the recordings that have a transcript, sorted by path, and the names of those without one.
+def read_tree(source: str | Path, spell: bool = False) -> tuple[list[Recording], list[str], LeftOut]:
+    """Returns the recordings that have a transcript, sorted by path, the names of those without one, and all else.
 
     The speaker is taken from a name like `anna_nohash_0.wav`, otherwise from the folder of the recording.
 
@@ -90,12 +91,13 @@ def read_tree(source: str | Path, spell: bool = False) -> tuple[list[Recording],
     expected = "expected recordings with transcripts, such as anna/1.wav and anna/1.txt"
     if not source.is_dir():
         raise UserError(f"{source}: no such folder; {expected}")
-    recordings, without = [], []
-    for path in sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
+    recordings, without, left_out = [], [], LeftOut()
+    for path in recordings_in(source, left_out):
         transcript = path.with_suffix(".txt")
         if not transcript.is_file():
             without.append(str(path.relative_to(source)))
             continue
+        left_out.reasons.pop(transcript, None)
         speaker = speaker_of(path)
         if speaker == UNKNOWN_SPEAKER and path.parent != source:
             speaker = path.parent.name
@@ -103,7 +105,7 @@ def read_tree(source: str | Path, spell: bool = False) -> tuple[list[Recording],
         recordings.append(Recording(path, words_of(text, spell), speaker))
     if not recordings:
         raise UserError(f"{source}: {expected}; found {len(without)} recordings, none of them with a transcript")
-    return recordings, without
+    return recordings, without, left_out
 
 
 def read_samples(path: Path) -> NDArray[np.int16]:
@@ -116,14 +118,20 @@ def read_samples(path: Path) -> NDArray[np.int16]:
     return (waveform * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).numpy().astype(np.int16)
 
 
-def write_dictionary(path: Path, words: Sequence[str]) -> set[str]:
-    """Writes the pronunciations of the letters and of given words; returns the words without a pronunciation."""
+def write_dictionary(path: Path, words: Sequence[str], accents: bool = False) -> set[str]:
+    """Writes the pronunciations of the letters and of given words; returns the words without a pronunciation.
+
+    Args:
+        path: the file.
+        words: words other than letters, in lower case.
+        accents: whether letters also have the pronunciations of speakers of other languages.
+    """
     import pocketsphinx
 
     lines = [
         f"{letter}{f'({number})' if number > 1 else ''} {phones}"
         for letter, name in PRONUNCIATIONS.items()
-        for number, phones in enumerate(name.cmu, start=1)
+        for number, phones in enumerate((*name.cmu, *(ACCENTED_CMU.get(letter, ()) if accents else ())), start=1)
     ]
     wanted, known = {word for word in words if word not in LETTERS}, set()
     with Path(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict")).open(encoding="utf-8") as file:
@@ -160,7 +168,7 @@ def prepare_long(
     """
     require_pocketsphinx()
     require_apart(source, output)
-    everything, without = read_tree(source, spell)
+    everything, without, left_out = read_tree(source, spell)
     with new_corpus(output) as folder, tempfile.TemporaryDirectory(prefix="speechmlp-long-") as scratch:
         dictionary = Path(scratch) / "words.dic"
         unknown = write_dictionary(dictionary, [word for recording in everything for word in recording.words])
@@ -189,11 +197,11 @@ def prepare_long(
                 if word in LETTERS:
                     path = folder / "wav" / name.parent / f"{name.name}-{number:02}-{word}.wav"
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    soundfile.write(path, result.samples[first:last], SAMPLE_RATE, subtype="PCM_16")
+                    path.write_bytes(wav_bytes(result.samples[first:last], SAMPLE_RATE))
                     utterances.append(Utterance(path, word, recording.speaker))
         if not utterances:
             raise UserError(f"{source}: no recording could be aligned; the first problem: {failures[0]}")
         split, by_speaker = assign_splits(utterances, valid, test)
         write_manifest(folder / MANIFEST, split)
     written = read_manifest(Path(output) / MANIFEST, allow_shared=True)
-    return Summary(written, len(everything), without, failures, warning_of(written, by_speaker))
+    return Summary(written, len(everything), without, left_out, failures, warning_of(written, by_speaker))

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from speechmlp.audio.encoding import wav_bytes
 from speechmlp.audio_format import FULL_SCALE, NUM_SAMPLES, SAMPLE_RATE
 from speechmlp.corpora.files import NEGATIVES, new_corpus
 from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
@@ -143,7 +143,7 @@ def prepare_noises(output: str | Path, sources: int = 150, seed: int = 0) -> lis
                 if kind != "silence":  # silence has its own level
                     sound = sound / np.abs(sound).max() * 10 ** (random.uniform(-50, -1) / 20)
                 path = folder / kind / f"{name}.wav"
-                soundfile.write(path, sound, SAMPLE_RATE, subtype="PCM_16")
+                path.write_bytes(wav_bytes(sound, SAMPLE_RATE))
                 utterances.append(Utterance(path, NOT_A_LETTER, name, "test" if kind in TEST_ONLY else splits[name]))
         write_manifest(folder / NEGATIVES, utterances)
     return read_manifest(Path(output) / NEGATIVES, letters=False)

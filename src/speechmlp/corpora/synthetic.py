@@ -11,15 +11,16 @@ import ctypes
 import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
+from speechmlp.audio.encoding import wav_bytes
 from speechmlp.corpora.files import MANIFEST, new_corpus
 from speechmlp.data.manifest import Split, Utterance, read_manifest, write_manifest
 from speechmlp.errors import UserError
@@ -145,38 +146,43 @@ def draw_voices(num_speakers: int, seed: int) -> list[tuple[Voice, Split]]:
     return voices
 
 
-def _path(folder: Path, voice: Voice, letter: str, take: int) -> Path:
-    return folder / "wav" / voice.speaker / f"{letter}{take}.wav"
+def _path(folder: Path, voice: Voice, labels: tuple[str, ...], label: str, take: int) -> Path:
+    # The text of a label may not be a name that a file can have.
+    name = label if label in LETTERS else f"{labels.index(label)}-"
+    return folder / "wav" / voice.speaker / f"{name}{take}.wav"
 
 
-def _speak_block(folder: Path, voices: Sequence[Voice], takes: int) -> None:
+def _speak_block(folder: Path, voices: Sequence[Voice], labels: tuple[str, ...], takes: int) -> None:
     espeak = ESpeak()
     for voice in voices:
         espeak.choose(voice)
         random = np.random.default_rng(voice.seed)
-        _path(folder, voice, "A", 0).parent.mkdir(parents=True)
-        for letter in LETTERS:
+        _path(folder, voice, labels, labels[0], 0).parent.mkdir(parents=True)
+        for letter in labels:
             for take in range(takes):
                 pitch = int(np.clip(voice.pitch + random.integers(-8, 9), 0, 99))
                 rate = int(np.clip(voice.rate * random.uniform(0.85, 1.15), 80, 300))
                 samples = espeak.say(letter, pitch, rate)
                 # Kept at eSpeak's own rate; decoding resamples, as for all recordings.
-                soundfile.write(_path(folder, voice, letter, take), samples, espeak.sample_rate, subtype="PCM_16")
+                _path(folder, voice, labels, letter, take).write_bytes(wav_bytes(samples, espeak.sample_rate))
 
 
-def _run_block(folder: Path, voices: Sequence[Voice], takes: int) -> int:
-    process = multiprocessing.get_context("spawn").Process(target=_speak_block, args=(folder, voices, takes))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise UserError(
-            f"eSpeak NG stopped with exit status {process.exitcode} while speaking {voices[0].speaker} and others"
-        )
-    return len(voices) * len(LETTERS) * takes
+def _run_block(folder: Path, voices: Sequence[Voice], labels: tuple[str, ...], takes: int) -> int:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        try:
+            process.submit(_speak_block, folder, voices, labels, takes).result()
+        except BrokenProcessPool as error:
+            raise UserError(f"eSpeak NG ended its process while speaking {voices[0].speaker} and others") from error
+    return len(voices) * len(labels) * takes
 
 
 def prepare_synthetic(
-    output: str | Path, num_speakers: int = 120, takes: int = 2, seed: int = 0, workers: int | None = None
+    output: str | Path,
+    num_speakers: int = 120,
+    takes: int = 2,
+    seed: int = 0,
+    workers: int | None = None,
+    labels: tuple[str, ...] = LETTERS,
 ) -> list[Utterance]:
     """Makes the synthetic corpus and its manifest; returns the utterances.
 
@@ -186,6 +192,7 @@ def prepare_synthetic(
         takes: recordings of each letter by each speaker.
         seed: seed for voices, splits, pitch and rate.
         workers: number of processes; None for one per core.
+        labels: texts to be spoken.
 
     Raises:
         UserError: eSpeak NG is missing or fails, or the folder cannot be written.
@@ -195,18 +202,18 @@ def prepare_synthetic(
     voices = draw_voices(num_speakers, seed)
     with new_corpus(output) as folder:
         blocks = [[voice for voice, _ in voices[first : first + BLOCK]] for first in range(0, len(voices), BLOCK)]
-        total = num_speakers * len(LETTERS) * takes
+        total = num_speakers * len(labels) * takes
         with (
             ThreadPoolExecutor(workers or os.cpu_count()) as pool,
             tqdm(total=total, desc="speaking", unit=" letters", disable=None) as bar,
         ):
-            for count in pool.map(lambda block: _run_block(folder, block, takes), blocks):
+            for count in pool.map(lambda block: _run_block(folder, block, labels, takes), blocks):
                 bar.update(count)
         utterances = [
-            Utterance(_path(folder, voice, letter, take), letter, voice.speaker, split)
+            Utterance(_path(folder, voice, labels, letter, take), letter, voice.speaker, split)
             for voice, split in voices
-            for letter in LETTERS
+            for letter in labels
             for take in range(takes)
         ]
         write_manifest(folder / MANIFEST, utterances)
-    return read_manifest(Path(output) / MANIFEST)
+    return read_manifest(Path(output) / MANIFEST, labels=labels)

@@ -5,14 +5,13 @@ of which leaves out four speakers; the first fold is the manifest of the corpus.
 """
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from speechmlp.corpora.files import MANIFEST, new_corpus, require_apart
 from speechmlp.corpora.published import Findings, Key, check_headers, find_recordings
 from speechmlp.data.manifest import GENDERS, Split, Utterance, write_manifest
-from speechmlp.data.splits import deal
+from speechmlp.data.splits import deal, split_counts
 from speechmlp.errors import UserError
 from speechmlp.labels import LETTERS
 
@@ -41,17 +40,13 @@ class Summary:
         """Returns the counts as text, with an explanation of the splits."""
         speakers = {utterance.speaker for utterance in self.left_out}
         tested = sorted({utterance.speaker for utterance in self.left_out if utterance.split == "test"})
-        published, left_out = (Counter(u.split for u in part) for part in (self.published, self.left_out))
-        counts = [
-            ", ".join(f"{split}: {c[split]}" for split in ("train", "valid", "test")) for c in (left_out, published)
-        ]
         whole = SPEAKERS * len(LETTERS) * (len(SETS) + len(SESSIONS))
         return [
             f"TI46 alpha: {len(self.left_out)} letters of {len(speakers)} speakers",
             f"{MANIFEST} is split by speaker (test speakers: {' '.join(tested)}; other test speakers in fold2.tsv to "
-            f"fold{FOLDS}.tsv): {counts[0]}",
+            f"fold{FOLDS}.tsv): {split_counts(self.left_out)}",
             f"{PUBLISHED} is the published split, with the same speakers in training and test; it needs "
-            f"corpus.shared_speakers=true: {counts[1]}",
+            f"corpus.shared_speakers=true: {split_counts(self.published)}",
             *([f"warning: the whole corpus has {SPEAKERS} speakers"] if len(speakers) != SPEAKERS else []),
             *self.findings.lines(whole),
         ]

@@ -18,6 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from speechmlp.audio.encoding import wav_bytes
 from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
 from speechmlp.corpora.files import MANIFEST, new_corpus
 from speechmlp.corpora.pronunciations import PRONUNCIATIONS, ZED
@@ -216,7 +217,7 @@ def prepare_voices(
                     tempo = speaker.tempo * float(random.uniform(0.85, 1.15))
                     samples, rate = speak[speaker.engine](letter, speaker, tempo)
                     path = target / f"{letter}{take}.wav"
-                    soundfile.write(path, trim(samples, rate), rate, subtype="PCM_16")
+                    path.write_bytes(wav_bytes(trim(samples, rate), rate))
                     utterances.append(Utterance(path, letter, speaker.name, "train"))
         write_manifest(folder / MANIFEST, utterances)
     return read_manifest(Path(output) / MANIFEST)

@@ -1,6 +1,6 @@
 """Spoken letters as a PyTorch dataset and as batches on a device.
 
-Dimension key: `N` utterances, `B` batch, `T` samples (16000).
+Dimension key: `N` utterances, `B` batch, `T` samples of the input (16000 by default).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,18 +12,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from speechmlp.audio.conditions import apply_condition
-from speechmlp.audio_format import FULL_SCALE, SAMPLE_RATE
+from speechmlp.audio_format import DEFAULT_INPUT, FULL_SCALE, AudioInput
 from speechmlp.config.schema import CorpusConfig
+from speechmlp.data.fingerprints import fingerprints_of
 from speechmlp.data.manifest import Split, Utterance
 from speechmlp.data.packed import PackedCorpus, open_packed
 from speechmlp.data.sampler import batch_sizes
 from speechmlp.errors import UserError
+from speechmlp.labels import LETTERS
 
 
 class Batch(NamedTuple):
     """A batch of utterances: waveforms float32 [B, T], labels int64 [B], lengths int64 [B] in samples.
 
-    Label 26 is a non-letter.
+    The label of a non-letter is the number of labels.
     """
 
     waveforms: Tensor
@@ -32,7 +34,7 @@ class Batch(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One utterance, as in `torchaudio.datasets`: waveform float32 [T], sample rate in Hz, label 0 to 25."""
+    """One utterance, as in `torchaudio.datasets`: waveform float32 [T], sample rate in Hz, label from 0."""
 
     waveform: Tensor
     sample_rate: int
@@ -44,8 +46,9 @@ class Item(NamedTuple):
 class SpokenLetters(Dataset[Item]):
     """The utterances of one or more splits.
 
-    Indexing gives an `Item`, so the dataset works with `torch.utils.data.DataLoader`. Training uses `batches` of a
-    `DeviceCorpus` instead, which converts whole batches on the device.
+    Indexing gives an `Item`, so the dataset works with `torch.utils.data.DataLoader`. Workers that are spawned open the
+    decoded corpus themselves. Training uses `batches` of a `DeviceCorpus` instead, which converts whole batches on the
+    device.
 
     Args:
         packed: the decoded corpus.
@@ -66,25 +69,51 @@ class SpokenLetters(Dataset[Item]):
                 "speechmlp prepare folder gives a manifest its splits, by speaker"
             )
         self.utterances: list[Utterance] = [packed.utterances[index] for index in chosen]
-        self._rows = torch.tensor(chosen)
-        self._waveforms = packed.waveforms
-        self._release = packed.release
+        self._packed = packed
+        self._rows = torch.tensor(chosen, device="cpu")
+        self.audio = packed.audio
         self.labels = packed.labels[self._rows]
         self.lengths = packed.lengths[self._rows]
 
     @classmethod
-    def from_manifest(cls, manifest: str, split: Split | None = None, cache: str = "data/cache") -> "SpokenLetters":
+    def from_manifest(
+        cls,
+        manifest: str | Path,
+        split: Split | None = None,
+        cache: str | Path = "data/cache",
+        *,
+        outside: bool = False,
+        labels: tuple[str, ...] = LETTERS,
+        audio: AudioInput = DEFAULT_INPUT,
+    ) -> "SpokenLetters":
         """Returns a split of a manifest; recordings are decoded once into the cache folder.
+
+        Args:
+            manifest: TSV, CSV or JSON lines file.
+            split: train, valid or test; None for all utterances.
+            cache: folder for decoded recordings.
+            outside: whether recordings may lie outside of the manifest's folder.
+            labels: that recordings may have.
+            audio: rate and length of the waveforms.
 
         Raises:
             UserError: the manifest or a recording cannot be read, or the split is empty.
         """
-        return cls(open_packed(CorpusConfig(manifest=manifest, cache=cache)), split)
+        corpus = CorpusConfig(manifest=str(manifest), cache=str(cache), outside=outside)
+        return cls(open_packed(corpus, labels=labels, audio=audio), split)
+
+    @property
+    def _waveforms(self) -> Tensor:
+        return self._packed.waveforms
 
     @property
     def speakers(self) -> list[str]:
         """The speaker of each utterance, [N]."""
         return [utterance.speaker for utterance in self.utterances]
+
+    def fingerprints(self) -> list[bytes]:
+        """Returns the fingerprint of each utterance, [N], by which it is known again."""
+        return fingerprints_of(self._packed, self._rows.tolist())
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -92,7 +121,7 @@ class SpokenLetters(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         utterance = self.utterances[index]
         waveform = self._waveforms[self._rows[index]].float() / FULL_SCALE
-        return Item(waveform, SAMPLE_RATE, int(self.labels[index]), utterance.speaker, utterance.id)
+        return Item(waveform, self.audio.sample_rate, int(self.labels[index]), utterance.speaker, utterance.id)
 
     def to(self, device: torch.device) -> "DeviceCorpus":
         """Returns the utterances for training on a device.
@@ -103,7 +132,9 @@ class SpokenLetters(Dataset[Item]):
         size = len(self) * self._waveforms[0].nbytes
         if device.type == "cpu" or size > torch.cuda.mem_get_info(device)[0] // 2:
             indexed = torch.zeros(0, device=device).device  # cuda:0 for cuda
-            return DeviceCorpus([self._waveforms], [self._rows], self.labels, self.lengths, [self._release], indexed)
+            return DeviceCorpus(
+                [self._waveforms], [self._rows], self.labels, self.lengths, [self._packed.release], indexed
+            )
         rows = torch.arange(len(self), device=device)
         waveforms = self._waveforms[self._rows].to(device)
         return DeviceCorpus([waveforms], [rows], self.labels.to(device), self.lengths.to(device))
@@ -117,32 +148,38 @@ class SpokenLetters(Dataset[Item]):
         """Returns the utterances on a device under a listening condition, given by name."""
         if condition == "clean":
             return self.to(device)
-        waveforms = apply_condition(condition, self._waveforms[self._rows].float() / FULL_SCALE, self.lengths)
+        waveforms = apply_condition(
+            condition, self._waveforms[self._rows].float() / FULL_SCALE, self.lengths, self.audio.sample_rate
+        )
         samples = (waveforms * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16)
         rows = torch.arange(len(self), device=device)
         return DeviceCorpus([samples.to(device)], [rows], self.labels.to(device), self.lengths.to(device))
 
 
 def load_negatives(
-    corpus: CorpusConfig, manifests: Sequence[str], split: Split | None
+    corpus: CorpusConfig, manifests: Sequence[str], split: Split | None, like: PackedCorpus | None = None
 ) -> tuple[list[SpokenLetters], list[str]]:
     """Returns the non-letters of each manifest, and the kind of each recording.
 
     Args:
         corpus: how to read the recordings.
-        manifests: manifests of non-letters; the first folder of a path, relative to the manifest, names the kind.
+        manifests: manifests of non-letters; the first folder of a path, relative to the manifest, names the kind;
+            if it is `wav`, the manifest's own folder does.
         split: split to use in manifests that have splits; None for all recordings.
+        like: a corpus of letters with the labels and the input of the model; None for the default ones.
 
     Raises:
         UserError: a manifest or a recording cannot be read, or a manifest has no recording in the split.
     """
     parts, kinds = [], []
     for manifest in manifests:
-        packed = open_packed(corpus.model_copy(update={"manifest": manifest}), letters=False)
+        labels, audio = (LETTERS, DEFAULT_INPUT) if like is None else (like.names, like.audio)
+        packed = open_packed(corpus.model_copy(update={"manifest": manifest}), False, labels, audio)
         part = SpokenLetters(packed, split if packed.utterances[0].split is not None else None)
         for path in (utterance.path for utterance in part.utterances):
             inside = path.is_relative_to(Path(manifest).parent)
-            kinds.append(path.relative_to(Path(manifest).parent).parts[0] if inside else path.parent.name)
+            kind = path.relative_to(Path(manifest).parent).parts[0] if inside else path.parent.name
+            kinds.append(Path(manifest).parent.name if kind == "wav" else kind)
         parts.append(part)
     return parts, kinds
 

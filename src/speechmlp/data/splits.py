@@ -2,9 +2,9 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from speechmlp.data.manifest import SPLITS, Split
+from speechmlp.data.manifest import SPLITS, Split, Utterance
 
 
 def _position(name: str) -> float:
@@ -56,6 +56,12 @@ def split_by_speaker(
                 splits[moved] = split
                 counts.update((split, said) for said in ("", *says[moved]))
     return splits
+
+
+def split_counts(utterances: Iterable[Utterance]) -> str:
+    """Returns the size of each split as text, as in `train: 80, valid: 10, test: 10`."""
+    counts = Counter(utterance.split for utterance in utterances)
+    return ", ".join(f"{split}: {counts[split]}" for split in SPLITS)
 
 
 def deal(genders: Mapping[str, str | None], parts: int) -> list[list[str]]:

@@ -1,69 +1,60 @@
-"""A page of training letters before and after augmentation.
+"""A self-contained page of training letters before and after augmentation.
 
 Each cell has a picture (mel bands over time, the recorded part between the lines) and a sound. Most of the augmentation
 acts on mel energies, so sounds are rebuilt from those, with phases by Griffin-Lim: what that loses is not in the
 model's input either. The same settings give the same page.
 """
 
-import html
 from pathlib import Path
 from typing import Any
 
-import soundfile
 import torch
 import torchaudio
 from torch import Tensor
 
-from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
-from speechmlp.config.schema import Config, LogMelConfig
+from speechmlp.config.schema import Config, LogMelConfig, MelConfig
 from speechmlp.data.dataset import SpokenLetters
 from speechmlp.data.packed import open_packed
 from speechmlp.errors import UserError
-from speechmlp.evaluation.pictures import load_pyplot
-from speechmlp.files import whole_folder
+from speechmlp.evaluation.captions import sheet_caption
+from speechmlp.evaluation.html_page import draw, load_pyplot, render, require_own_folder, sound, write_page
 from speechmlp.models.augmentation import recorded_parts
 from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.models.spectrum import MelSpectrum
 
 BATCH = 32
 """Utterances augmented at once: those shown, and others to be the babble behind them."""
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font-family: system-ui, sans-serif; margin: 1rem }}
-table {{ border-spacing: .5rem }} th {{ text-align: left }}
-img, audio {{ display: block; width: 13rem }}
-</style></head><body>
-<h1>{title}</h1>
-<pre>{settings}</pre>
-<table><tr><th>letter, speaker</th><th>original</th><th colspan="{versions}">augmented</th></tr>
-{rows}
-</table></body></html>
-"""
+PROGRAM = "augment-sheet"
 
 
 def _rebuilt(energy: Tensor, spectrum: MelSpectrum) -> Tensor:
     """Returns waveforms [B, T] whose mel energies are near energies [B, F, C]."""
     power = (energy @ torch.linalg.pinv(spectrum.bands)).clamp_min(0)
-    settings = {"n_fft": spectrum.n_fft, "hop_length": spectrum.hop_length, "length": NUM_SAMPLES}
+    settings = {"n_fft": spectrum.n_fft, "hop_length": spectrum.hop_length, "length": spectrum.num_samples}
     griffin_lim = torchaudio.transforms.GriffinLim(**settings, rand_init=False)
     waveforms: Tensor = griffin_lim(power.transpose(1, 2))
     return waveforms
 
 
-def _save(folder: Path, name: str, energy: Tensor, waveform: Tensor, ends: tuple[float, float], plot: Any) -> None:
-    """Writes a picture of energies [F, C], in dB below the loudest, and the sound."""
+def _version(title: str, energy: Tensor, waveform: Tensor, ends: tuple[float, float], rate: int) -> dict[str, Any]:
+    """Returns what the page shows of a version: energies [F, C], in dB below the loudest, and the sound."""
     level = 10 * torch.log10(energy / energy.max().clamp_min(1e-12) + 1e-8)
-    figure, axes = plot.subplots(figsize=(3.2, 1.8), layout="constrained")
-    axes.imshow(level.T, origin="lower", aspect="auto", vmin=-60, vmax=0, cmap="magma", extent=(0, 1, 0, len(level.T)))
+    figure, axes = load_pyplot().subplots(figsize=(3.2, 1.8), layout="constrained")
+    axes.imshow(
+        level.T,
+        origin="lower",
+        aspect="auto",
+        vmin=-60,
+        vmax=0,
+        cmap="magma",
+        extent=(0, len(waveform) / rate, 0, len(level.T)),
+    )
     for end in ends:
-        axes.axvline(end / SAMPLE_RATE, color="white", linewidth=1)
-    axes.set_xlabel("s")
-    figure.savefig(folder / f"{name}.png", dpi=100)
-    plot.close(figure)
-    loudest = waveform.abs().max().clamp_min(1e-6)
-    soundfile.write(folder / f"{name}.wav", (0.7 * waveform / loudest).numpy(), SAMPLE_RATE, subtype="PCM_16")
+        axes.axvline(end / rate, color="white", linewidth=1)
+    axes.tick_params(colors="#888")
+    axes.set_xlabel("s", color="#888")
+    figure.patch.set_alpha(0)
+    return {"title": title, "picture": draw(figure, title, kind="spectrogram"), "sound": sound(waveform, title, rate)}
 
 
 def write_sheet(config: Config, config_name: str, output: str, letters: int, versions: int, seed: int) -> int:
@@ -80,23 +71,28 @@ def write_sheet(config: Config, config_name: str, output: str, letters: int, ver
     Raises:
         UserError: there is no augmentation or nothing to draw it with, or the folder cannot be replaced.
     """
-    pyplot = load_pyplot()
+    load_pyplot()  # fails before the work, not after it
+    require_own_folder(output, PROGRAM)
     if not 1 <= letters <= BATCH or versions < 1:
         raise UserError(f"expected 1 to {BATCH} --letters and 1 or more --versions")
     if config.augment is None:
         raise UserError(f"{config_name}: augment is null, so there is nothing to show; see configs/letters.yaml")
-    corpus = SpokenLetters(open_packed(config.corpus), "train")
+    corpus = SpokenLetters(open_packed(config.corpus, labels=config.labels, audio=config.input.audio), "train")
     torch.manual_seed(seed)
     positions = torch.randperm(len(corpus))[:BATCH]
     waveforms = corpus.to(torch.device("cpu")).take(positions).waveforms
     augment = SpeechClassifier(config).augment
-    in_mel = config.front_end.kind != "raw"
-    front_end = config.front_end if config.front_end.kind != "raw" else LogMelConfig()
-    spectrum = MelSpectrum(front_end, padding="constant", mean_power=True)
+    in_mel = isinstance(config.front_end, MelConfig)
+    spectrum = MelSpectrum(
+        config.front_end if isinstance(config.front_end, MelConfig) else LogMelConfig(),
+        padding="constant",
+        mean_power=True,
+        audio=config.input.audio,
+    )
 
-    with whole_folder(output, mark="index.html") as folder, torch.no_grad():
-        shown = min(letters, len(positions))
-        rows = [[] for _ in range(shown)]  # type: list[list[str]]
+    utterances = [corpus.utterances[int(position)] for position in positions[:letters]]
+    rows: list[dict[str, Any]] = [{"utterance": utterance, "versions": []} for utterance in utterances]
+    with torch.no_grad():
         for version in range(1 + versions):
             moved, start, end = waveforms, torch.zeros(len(waveforms)), torch.zeros(len(waveforms))
             if version:
@@ -104,26 +100,16 @@ def write_sheet(config: Config, config_name: str, output: str, letters: int, ver
                 start, end = recorded_parts(waveforms) if ends is None else ends
             changed = bool(version) and in_mel
             energy = augment.mel(moved, spectrum) if changed else spectrum(moved)
-            sound = _rebuilt(energy[:shown], spectrum) if changed else moved[:shown]
-            for row in range(shown):
-                name = f"{row}-{version}"
-                _save(folder, name, energy[row], sound[row], (start[row].item(), end[row].item()), pyplot)
-                what = "original" if not version else f"version {version}"
-                rows[row].append(
-                    f'<td><img src="{name}.png" alt="{what}"><audio controls src="{name}.wav"></audio></td>'
+            played = _rebuilt(energy[: len(rows)], spectrum) if changed else moved
+            title = f"version {version}" if version else "original"
+            for index, row in enumerate(rows):
+                ends_of_it = (start[index].item(), end[index].item())
+                row["versions"].append(
+                    _version(title, energy[index], played[index], ends_of_it, config.input.sample_rate)
                 )
-        utterances = [corpus.utterances[int(position)] for position in positions[:shown]]
-        lines = [
-            f"<tr><th>{html.escape(f'{utterance.letter}, {utterance.speaker}')}</th>{''.join(cells)}</tr>"
-            for utterance, cells in zip(utterances, rows, strict=True)
-        ]
-        settings = ", ".join(f"{key} {value}" for key, value in config.augment.model_dump().items() if value)
-        title = f"Augmentation of {Path(config_name).name}"
-        page = PAGE.format(
-            title=html.escape(title),
-            settings=html.escape(settings),
-            versions=versions,
-            rows="\n".join(lines),
-        )
-        (folder / "index.html").write_text(page, encoding="utf-8")
-    return shown
+    settings = ", ".join(f"{key} {value}" for key, value in config.augment.model_dump().items() if value)
+    title = f"Augmentation of {Path(config_name).name}"
+    caption = sheet_caption(config.front_end, config.input.audio)
+    page = render("sheet.html.j2", title=title, settings=settings, caption=caption, rows=rows)
+    write_page(output, PROGRAM, page)
+    return len(rows)

@@ -35,9 +35,9 @@ def t_quantile(probability: float, freedom: int) -> float:
 def wilson(right: float, count: int) -> tuple[float, float]:
     """Returns Wilson's interval of a fraction of independent utterances."""
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    share = right / count
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    fraction = right / count
+    centre = (fraction + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(fraction * (1 - fraction) / count + z * z / (4 * count * count))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -63,22 +63,28 @@ class SpeakerBootstrap:
             self.method = "bootstrap over utterances, which ignores that speakers differ"
         self._count = int(self._group.max()) + 1
 
-    def estimate(self, sums: Tensor, statistic: Callable[[Tensor], Tensor]) -> Estimate:
+    def estimate(self, sums: Tensor, statistic: Callable[[Tensor], Tensor], fewest: int | None = None) -> Estimate:
         """Returns a statistic of sums over utterances, with its interval.
 
         Args:
             sums: [N, K], what each utterance adds.
             statistic: from sums [R, K] to values [R]; NaN for a resample without a value.
+            fewest: speakers of the smallest part that the statistic depends on; None for all of them. The fewer, the
+                wider the interval.
         """
         totals = torch.zeros(self._count, sums.shape[1], dtype=torch.float64)
         totals.index_add_(0, self._group, sums.double())
         value = statistic(totals.sum(0, keepdim=True)).item()
         if self._count < 2:
             return Estimate(value=value, low=value, high=value, method="none: a single utterance")
-        low, high = self._quantiles(statistic(self._resampled(totals)))
+        low, high = self._quantiles(statistic(self._resampled(totals)), max(2, fewest or self._count))
         return Estimate(value=value, low=low, high=high, method=self.method)
 
-    def share(self, right: Tensor, among: Tensor | None = None) -> Estimate | None:
+    def mean(self, values: Tensor) -> Estimate:
+        """Returns the mean of values [N] with its interval."""
+        return self.estimate(torch.stack([values, torch.ones_like(values)], 1), lambda sums: sums[:, 0] / sums[:, 1])
+
+    def fraction(self, right: Tensor, among: Tensor | None = None) -> Estimate | None:
         """Returns the fraction of utterances that are right, bool [N], among some, bool [N]; None if there are none.
 
         If all are right, or all are wrong, resampling would give an interval of width zero: Wilson's interval over
@@ -112,8 +118,7 @@ class SpeakerBootstrap:
         """Returns sums [R, K] over as many drawn speakers of totals [G, K]."""
         return torch.cat([times.double() @ totals for times in self._times])
 
-    def _quantiles(self, values: Tensor) -> tuple[float, float]:
-        count = self._count
+    def _quantiles(self, values: Tensor, count: int) -> tuple[float, float]:
         tail = NormalDist().cdf(math.sqrt(count / (count - 1)) * t_quantile((1 - CONFIDENCE) / 2, count - 1))
         low, high = values.nanquantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
         return low, high

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.audio_format import AudioInput
 from speechmlp.config.schema import LogMelConfig
-from speechmlp.evaluation.html_page import Picture, draw, sound
-from speechmlp.evaluation.pictures import load_pyplot
+from speechmlp.evaluation.captions import COLOURS
+from speechmlp.evaluation.html_page import Picture, draw, load_pyplot, shortened, sound
 from speechmlp.evaluation.results import Mistake
 from speechmlp.evaluation.saliency import integrated_gradients
-from speechmlp.labels import LETTERS, label_of
 from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.models.features import LogMel
 
@@ -27,7 +26,8 @@ class Example:
 
     Attributes:
         mistake: what was said and recognised.
-        waveform: float32 [T] at 16 kHz.
+        waveform: float32 [T].
+        audio: its rate and length.
         log_mel: [F, C], natural logarithms.
         ends: where the front end finds the letter's start and end, in seconds, one pair for each reading.
         saliency: [F, C], what speaks for the recognised letter, in nats; None for models without mel bands.
@@ -35,6 +35,7 @@ class Example:
 
     mistake: Mistake
     waveform: Tensor
+    audio: AudioInput
     log_mel: Tensor
     ends: tuple[tuple[float, float], ...]
     saliency: Tensor | None
@@ -53,14 +54,15 @@ def find_examples(model: SpeechClassifier, waveforms: Tensor, mistakes: Sequence
     with torch.no_grad():
         log_mel, ends = model.front_end.find(waveforms)
         if not ends:
-            log_mel, _ = LogMel(LogMelConfig()).to(waveforms.device).find(waveforms)
-    recognised = torch.tensor([label_of(mistake.recognised) for mistake in mistakes], device=waveforms.device)
+            log_mel, _ = LogMel(LogMelConfig(), model.audio).to(waveforms.device).find(waveforms)
+    recognised = torch.tensor([model.labels.index(mistake.recognised) for mistake in mistakes], device=waveforms.device)
     saliency = integrated_gradients(model, waveforms, recognised)
-    hop = NUM_SAMPLES / (log_mel.shape[1] - 1) / SAMPLE_RATE
+    hop = model.audio.seconds / (log_mel.shape[1] - 1)
     return [
         Example(
             mistake=mistake,
             waveform=waveforms[row].cpu(),
+            audio=model.audio,
             log_mel=log_mel[row].cpu(),
             ends=tuple((start[row].item() * hop, end[row].item() * hop) for start, end in ends),
             saliency=None if saliency is None else saliency[row].cpu(),
@@ -76,18 +78,17 @@ def _draw_saliency(axes: Any, saliency: Tensor, extent: tuple[float, float, floa
     axes.imshow(saliency.T.numpy(), origin="lower", aspect="auto", **settings)
 
 
-def saliency_picture(pictures: Mapping[int, Tensor]) -> Picture:
-    """Returns a picture of what decides for each letter, of mean saliencies [F, C] by label."""
-    plot = load_pyplot()
-    figure, grid = plot.subplots(4, 7, figsize=(9, 5), layout="constrained")
+def saliency_picture(pictures: Mapping[str, Tensor]) -> Picture:
+    """Returns a picture of what decides for each letter, of mean saliencies [F, C] by its name."""
+    plot, rows = load_pyplot(), -(-len(pictures) // 7)
+    figure, grid = plot.subplots(rows, 7, figsize=(9, 1.25 * rows), layout="constrained", squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    for axes, (label, picture) in zip(grid.flat, sorted(pictures.items()), strict=False):
+    for axes, (name, picture) in zip(grid.flat, pictures.items(), strict=False):
         _draw_saliency(axes, picture)
-        axes.set_title(LETTERS[label], fontsize=10, color="#888")
+        axes.set_title(shortened(name), fontsize=10, color="#888", parse_math=False)
     figure.patch.set_alpha(0)
-    names = " ".join(LETTERS[label] for label in sorted(pictures))
-    return draw(figure, f"What decides, for each of {names}", kind="spectrogram")
+    return draw(figure, f"What decides, for each of {' '.join(pictures)}", kind="spectrogram")
 
 
 def example_card(example: Example) -> dict[str, Any]:
@@ -98,12 +99,12 @@ def example_card(example: Example) -> dict[str, Any]:
         rows, figsize=(3.4, 0.4 + 1.5 * rows), layout="constrained", squeeze=False, sharex=True
     )
     level = example.log_mel.numpy()
-    extent = (0, 1, 0, level.shape[1])
+    extent = (0, example.audio.seconds, 0, level.shape[1])
     grid[0, 0].imshow(level.T, origin="lower", aspect="auto", cmap="magma", extent=extent)
     if example.saliency is not None:
         _draw_saliency(grid[1, 0], example.saliency, extent)
     for axes in grid[:, 0]:
-        for colour, ends in zip(("white", "cyan"), example.ends, strict=False):
+        for colour, ends in zip(COLOURS, example.ends, strict=False):
             for end in ends:
                 axes.axvline(end, color=colour, linewidth=1)
         axes.set_ylabel("mel band", color="#888")
@@ -114,6 +115,8 @@ def example_card(example: Example) -> dict[str, Any]:
     return {
         "title": title,
         "mistake": mistake,
-        "picture": draw(figure, f"Spectrogram of {mistake.id}, a spoken {mistake.spoken}", kind="spectrogram"),
-        "sound": sound(example.waveform, f"{mistake.id}: {title}"),
+        "picture": draw(
+            figure, f"Spectrogram of {mistake.id} of {mistake.speaker}, a spoken {mistake.spoken}", kind="spectrogram"
+        ),
+        "sound": sound(example.waveform, f"{mistake.id}: {title}", example.audio.sample_rate),
     }

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from speechmlp.runs.history import Calibration
+
 
 class Result(BaseModel):
     """Plain, unchangeable values."""
@@ -16,6 +18,19 @@ class Estimate(Result):
     low: float
     high: float
     method: str = Field(description="how the interval was found")
+
+
+class Answers(Result):
+    """What a user gets: each letter is answered rightly, answered wrongly, or rejected. Fractions of all letters."""
+
+    reject_below: float = Field(description="probability of the most probable letter under which it is rejected")
+    right: Estimate = Field(description="fraction answered with the spoken letter")
+    wrong: Estimate = Field(description="fraction answered with another letter")
+    rejected: Estimate = Field(description="fraction whose most probable letter is less probable than the threshold")
+    rejected_right: Estimate = Field(
+        description="fraction rejected although the most probable letter is the spoken one"
+    )
+    counts: tuple[int, int, int, int] = Field(description="the same four as numbers of letters")
 
 
 class LetterScores(Result):
@@ -52,10 +67,23 @@ class CoveragePoint(Result):
 class Group(Result):
     """A part of the utterances."""
 
-    kind: str = Field(description="speaker, gender, duration or loudness")
+    kind: str = Field(description="speaker, gender, duration, loudness, or a column of the manifest")
     name: str
     count: int
+    num_speakers: int
     accuracy: Estimate
+    answers: Answers | None = Field(None, description="null if the classifier gives letters only")
+
+
+class Gap(Result):
+    """The best and the worst group of a kind, among those with enough letters and speakers to be compared."""
+
+    kind: str
+    worst: Group
+    best: Group
+    difference: Estimate = Field(
+        description="accuracy of the best minus that of the worst; the more groups, the larger it is by chance alone"
+    )
 
 
 class Scores(Result):
@@ -64,17 +92,23 @@ class Scores(Result):
     num_utterances: int
     num_speakers: int
     accuracy: Estimate = Field(description="fraction whose most probable letter is the spoken one")
+    answers: Answers | None = Field(None, description="what is answered and what is rejected at the threshold")
     top3: Estimate | None = Field(description="fraction whose three most probable letters include the spoken one")
     macro_recall: Estimate = Field(description="mean of the letters' recalls")
-    e_set: Estimate | None = Field(description="accuracy over B C D E G P T V Z")
-    m_n: Estimate | None = Field(description="accuracy over M and N")
-    loss: Estimate | None = Field(description="mean cross-entropy, in nats")
-    calibration_error: Estimate | None = Field(description="expected calibration error over 15 bins of equal width")
+    e_set: Estimate | None = Field(description="accuracy over B C D E G P T V Z; null if the model lacks one of them")
+    m_n: Estimate | None = Field(description="accuracy over M and N; null if the model lacks one of them")
+    loss: Estimate | None = Field(description="mean cross-entropy, in nats: 3.26 for equal probabilities of 26 letters")
+    calibration_error: Estimate | None = Field(
+        description="mean distance between probability and accuracy, over 15 bins of equal width"
+    )
     letters: tuple[LetterScores, ...]
-    confusion: tuple[tuple[int, ...], ...] = Field(description="26 x 26 counts, spoken letter by recognised letter")
+    confusion: tuple[tuple[int, ...], ...] = Field(
+        description="counts, spoken by recognised, in the order of `letters`"
+    )
     reliability: tuple[ReliabilityBin, ...]
     coverage: tuple[CoveragePoint, ...]
     groups: tuple[Group, ...]
+    gaps: tuple[Gap, ...] = Field((), description="one for each kind with two groups that can be compared")
 
     def confusions(self, most: int = 10) -> list[tuple[str, str, int]]:
         """Returns the most frequent mistakes as (spoken, recognised, count), most frequent first."""
@@ -87,16 +121,13 @@ class Scores(Result):
         ]
         return sorted(pairs, key=lambda pair: -pair[2])[:most]
 
-    def gap(self, kind: str) -> tuple[Group, Group] | None:
-        """Returns the worst and the best group of a kind; None if there are not two."""
-        groups = sorted((group for group in self.groups if group.kind == kind), key=lambda g: g.accuracy.value)
-        return (groups[0], groups[-1]) if len(groups) > 1 else None
-
 
 class ChangedUtterance(Result):
     """An utterance that two classifiers recognise as different letters."""
 
     id: str
+    speaker: str
+    recording: str = Field(description="its path, with start and end in seconds if the letter is a part of it")
     spoken: str
     recognised: str
     recognised_by_other: str
@@ -111,6 +142,7 @@ class Comparison(Result):
     only_second: int = Field(description="utterances that the other gets right and this one wrong")
     p_value: float = Field(description="exact McNemar test, two-sided")
     changed: tuple[ChangedUtterance, ...]
+    answers_of_other: Answers | None = Field(None, description="at the other's own threshold")
 
 
 class Mistake(Result):
@@ -118,6 +150,7 @@ class Mistake(Result):
 
     id: str
     speaker: str
+    recording: str = Field(description="its path, with start and end in seconds if the letter is a part of it")
     spoken: str
     recognised: str
     probability: float = Field(description="of the recognised letter")
@@ -131,6 +164,7 @@ class Robustness(Result):
     condition: str = Field(description="its name, as --condition takes it")
     level: int = Field(description="dB, ms or %, by kind; 0 for the telephone")
     accuracy: Estimate
+    answers: Answers | None = None
 
 
 class RejectedKind(Result):
@@ -154,6 +188,25 @@ class Rejection(Result):
     kinds: tuple[RejectedKind, ...]
 
 
+class Baseline(Result):
+    """What answering without listening achieves on these letters."""
+
+    chance: float = Field(description="accuracy of drawing one of the model's labels")
+    letter: str = Field(description="the most frequent letter")
+    majority: float = Field(description="accuracy of always answering it")
+    num_letters: int = Field(description="different letters among the utterances")
+    num_labels: int = Field(description="labels of the model, 26 for letters")
+
+
+class Training(Result):
+    """The training that the model comes from."""
+
+    epoch: int = Field(description="whose weights these are")
+    epochs: int = Field(description="that were done, as far as the checkpoint and its folder say")
+    train_accuracy: float | None = Field(description="after that epoch, on training letters; null if not measured")
+    valid_accuracy: float = Field(description="after that epoch, on the validation set")
+
+
 class Evaluation(Result):
     """Everything that an evaluation found."""
 
@@ -168,3 +221,10 @@ class Evaluation(Result):
     robustness: tuple[Robustness, ...] = ()
     comparison: Comparison | None = None
     rejection: Rejection | None = Field(None, description="null if no recordings without a letter were given")
+    baseline: Baseline | None = None
+    training: Training | None = Field(None, description="null if the checkpoint has no history")
+    calibration: Calibration | None = Field(None, description="null if the checkpoint does not say it")
+    trained_on: int | None = Field(
+        None, description="how many of the letters the model was trained on; null if the checkpoint does not say it"
+    )
+    advice: str | None = Field(None, description="what a poor accuracy means and what to try next")

@@ -15,7 +15,7 @@ STEPS = 32
 
 
 def _readable(model: SpeechClassifier, waveforms: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
-    """Returns log-mel energies [B, F, C], and the rest of the model: from such energies to log-probabilities [B, 26].
+    """Returns log-mel energies [B, F, C], and the rest of the model: from such energies to log-probabilities [B, L].
 
     The letter's ends, and the mean and deviation that it is normalised with, are fixed to those of the waveforms:
     normalisation would otherwise undo the path from silence. None for models without mel bands.
@@ -56,9 +56,9 @@ def integrated_gradients(model: SpeechClassifier, waveforms: Tensor, letters: Te
     total = torch.zeros_like(log_mel)
     with torch.enable_grad():
         for step in range(STEPS):
-            place = (silence + (step + 0.5) / STEPS * (log_mel - silence)).detach().requires_grad_(True)
-            chosen = probabilities(place).gather(1, letters[:, None]).sum()
-            (gradient,) = torch.autograd.grad(chosen, place)
+            position = (silence + (step + 0.5) / STEPS * (log_mel - silence)).detach().requires_grad_(True)
+            chosen = probabilities(position).gather(1, letters[:, None]).sum()
+            (gradient,) = torch.autograd.grad(chosen, position)
             total += gradient
     return (total / STEPS * (log_mel - silence)).detach()
 
@@ -85,10 +85,10 @@ def mean_pictures(model: SpeechClassifier, waveforms: Tensor, labels: Tensor, co
     if ends:
         start, end = ends[0]
     margin = 0.1 * (end - start)
-    share = torch.linspace(0, 1, columns, device=cells.device)
-    place = (start - margin)[:, None] + share * (end - start + 2 * margin)[:, None]
-    weight = (1 - (place.clamp(0, frames - 1)[..., None] - torch.arange(frames, device=cells.device)).abs()).clamp_min(
-        0
-    )
+    fraction = torch.linspace(0, 1, columns, device=cells.device)
+    position = (start - margin)[:, None] + fraction * (end - start + 2 * margin)[:, None]
+    weight = (
+        1 - (position.clamp(0, frames - 1)[..., None] - torch.arange(frames, device=cells.device)).abs()
+    ).clamp_min(0)
     pictures = weight @ cells
     return {int(label): pictures[labels == label].mean(0).cpu() for label in set(labels.tolist())}

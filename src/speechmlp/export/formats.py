@@ -24,7 +24,7 @@ from speechmlp.export.portable import (
 from speechmlp.files import replacing
 from speechmlp.runs.checkpoint import Checkpoint
 
-INPUT, OUTPUT = "waveforms", "probabilities"
+INPUT, OUTPUT, ENDS = "waveforms", "probabilities", "ends"
 OPSET = 20
 """ONNX operator set: the first with GELU."""
 LARGEST_CONSTANT = 1 << 15
@@ -57,27 +57,28 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def write_onnx(path: Path, checkpoint: Checkpoint, name: str) -> None:
-    """Writes an ONNX file: `waveforms` float32 [N, T] -> `probabilities` [N, 26].
+def write_onnx(path: Path, checkpoint: Checkpoint, name: str, ends: bool = False) -> None:
+    """Writes an ONNX file: `waveforms` float32 [N, T] -> `probabilities` [N, L].
 
     Args:
         path: the file.
         checkpoint: the model.
         name: of the model, for the metadata.
+        ends: whether there is also the output `ends` [N, 2] in samples, if the front end finds them.
     """
     import onnxscript.optimizer
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-    model = PortableClassifier(checkpoint)
+    model = PortableClassifier(checkpoint, ends)
     front_end = model.classifier.front_end
     if front_end.spectrum is not None:
         front_end.spectrum = FoldedSpectrum(front_end.spectrum)  # type: ignore[assignment]
     with _quiet():
         program = torch.onnx.export(
             model.eval(),
-            (odd_waveforms()[:3],),
+            (odd_waveforms(checkpoint.model.audio)[:3],),
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=[OUTPUT, ENDS] if model.ends else [OUTPUT],
             dynamic_shapes={INPUT: {0: torch.export.Dim("N")}},
             opset_version=OPSET,
             optimize=False,
@@ -93,7 +94,7 @@ def write_onnx(path: Path, checkpoint: Checkpoint, name: str) -> None:
     program.save(path)
 
 
-def write_int8(path: Path, checkpoint: Checkpoint, name: str) -> None:
+def write_int8(path: Path, checkpoint: Checkpoint, name: str, ends: bool = False) -> None:
     """Writes an ONNX file whose dense layers are int8; the front end stays float32.
 
     Weights are quantised per output, activations dynamically by their range, so that no calibration data are needed.
@@ -102,13 +103,14 @@ def write_int8(path: Path, checkpoint: Checkpoint, name: str) -> None:
         path: the file.
         checkpoint: the model.
         name: of the model, for the metadata.
+        ends: as `write_onnx`.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
-        write_onnx(plain, checkpoint, name)
+        write_onnx(plain, checkpoint, name, ends)
         model = onnx.load(plain)
         graph = model.graph
         # ONNX Runtime up to 1.23, the last one for Python 3.10, infers shapes again and stops if they differ from those
@@ -148,14 +150,14 @@ class Format:
 
     Attributes:
         suffix: of the file name.
-        write: writes a file, given its path, a checkpoint and the model's name.
+        write: writes a file, given its path, a checkpoint, the model's name and whether it has `ends`.
         read: returns the model of a file, given its path.
         difference: largest accepted difference of a probability from PyTorch.
         other_letters: largest accepted fraction of odd waveforms with another letter.
     """
 
     suffix: str
-    write: Callable[[Path, Checkpoint, str], None]
+    write: Callable[[Path, Checkpoint, str, bool], None]
     read: Callable[..., Predictor]
     difference: float
     other_letters: float
@@ -168,7 +170,7 @@ FORMATS = {
 }
 
 
-def export(checkpoint: Checkpoint, name: str, kind: str, output: Path) -> Parity:
+def export(checkpoint: Checkpoint, name: str, kind: str, output: Path, ends: bool = False) -> Parity:
     """Exports a model, and keeps the file only if its predictions equal those of PyTorch.
 
     Args:
@@ -176,6 +178,7 @@ def export(checkpoint: Checkpoint, name: str, kind: str, output: Path) -> Parity
         name: of the model, for the metadata.
         kind: the format, one of `FORMATS`.
         output: the file.
+        ends: whether start and end of the letter are an output too.
 
     Returns:
         The difference between the file and PyTorch on `odd_waveforms`.
@@ -188,8 +191,8 @@ def export(checkpoint: Checkpoint, name: str, kind: str, output: Path) -> Parity
     try:
         with replacing(output) as partial:
             partial.touch()  # fails before the work if it cannot be written
-            form.write(partial, checkpoint, name)
-            parity = compare(checkpoint, form.read(partial), odd_waveforms())
+            form.write(partial, checkpoint, name, ends)
+            parity = compare(checkpoint, form.read(partial), odd_waveforms(checkpoint.model.audio))
             if parity.difference > form.difference or parity.other_letters > form.other_letters * parity.compared:
                 raise UserError(
                     f"{output}: not written, because its predictions differ from PyTorch: other letters for "

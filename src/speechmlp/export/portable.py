@@ -2,7 +2,8 @@
 
 It includes the front end: waveforms in, probabilities out. `formats` writes the files.
 
-Dimension key: `N` waveforms, `T` samples (16000), `F` frames, `C` mel bands, `K` frequencies inside the bands.
+Dimension key: `N` waveforms, `T` samples, `F` frames, `C` mel bands, `K` frequencies inside the bands,
+`L` labels.
 """
 
 import copy
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechmlp import __version__
-from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
-from speechmlp.labels import LETTERS
+from speechmlp.audio_format import DEFAULT_INPUT, FULL_SCALE, AudioInput
+from speechmlp.models.aligned import Aligned
 from speechmlp.models.spectrum import MelSpectrum
 from speechmlp.runs.checkpoint import Checkpoint
 
@@ -24,24 +25,31 @@ UNDECIDED = 2e-5
 """Difference of a probability between float64 and float32 above which the answer depends on rounding."""
 
 Predictor = Callable[[Tensor], Tensor]
-"""From waveforms float32 [N, T] to probabilities float32 [N, 26]."""
+"""From waveforms float32 [N, T] to probabilities float32 [N, L]."""
 
 
 class PortableClassifier(nn.Module):
-    """The exported module: waveforms float32 [N, T] at 16 kHz -> probabilities [N, 26]; has a copy of the model.
+    """The exported module: waveforms float32 [N, T] -> probabilities [N, L]; has a copy of the model.
 
     Args:
         checkpoint: the model and its temperature.
+        ends: whether start and end of the letter are returned too, [N, 2] in samples, if the front end finds them.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, ends: bool = False) -> None:
         super().__init__()
         self.classifier = copy.deepcopy(checkpoint.model).eval()
         self.temperature = checkpoint.temperature
+        self.ends = ends and isinstance(self.classifier.front_end, Aligned)
 
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """Returns the probabilities [N, 26] of waveforms [N, T]."""
-        return (self.classifier.of_readings(self.classifier.front_end(waveforms)) / self.temperature).softmax(1)
+    def forward(self, waveforms: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Returns the probabilities [N, L] of waveforms [N, T], and perhaps start and end [N, 2] of the letter."""
+        front_end = self.classifier.front_end
+        found, ends = front_end.find(waveforms)
+        probabilities = (self.classifier.of_readings(front_end.read(found, ends)) / self.temperature).softmax(1)
+        if not self.ends or front_end.spectrum is None:
+            return probabilities
+        return probabilities, torch.stack(ends[-1], 1).to(waveforms.dtype) * front_end.spectrum.hop_length
 
 
 class FoldedSpectrum(nn.Module):
@@ -60,7 +68,7 @@ class FoldedSpectrum(nn.Module):
     def __init__(self, spectrum: MelSpectrum) -> None:
         super().__init__()
         self.n_fft, self.hop_length, self.padding = spectrum.n_fft, spectrum.hop_length, spectrum.padding
-        self.num_frames = spectrum.num_frames
+        self.num_frames, self.num_samples = spectrum.num_frames, spectrum.num_samples
         sample = spectrum.window.nonzero()[:, 0]
         self.before = self.n_fft // 2 - int(sample[0])
         self.taps = len(sample)
@@ -83,7 +91,7 @@ class FoldedSpectrum(nn.Module):
         # Frames are built from pieces of one hop, because slices are faster than indexing every sample.
         pieces = -(-self.taps // self.hop_length)
         length = (self.num_frames + pieces - 1) * self.hop_length
-        sides = (self.before, length - NUM_SAMPLES - self.before)
+        sides = (self.before, length - self.num_samples - self.before)
         padded = F.pad(waveforms[:, None], sides, mode=self.padding)
         hops = padded.reshape(-1, length // self.hop_length, self.hop_length)
         frames = torch.cat([hops[:, first : first + self.num_frames] for first in range(pieces)], 2)
@@ -103,9 +111,9 @@ def describe(checkpoint: Checkpoint, name: str) -> dict[str, str]:
     return {
         "name": name,
         "speechmlp": __version__,
-        "labels": " ".join(LETTERS),
-        "sample_rate": str(SAMPLE_RATE),
-        "num_samples": str(NUM_SAMPLES),
+        "labels": "\n".join(checkpoint.config.labels),
+        "sample_rate": str(checkpoint.model.audio.sample_rate),
+        "num_samples": str(checkpoint.model.audio.num_samples),
         "temperature": repr(checkpoint.temperature),
         "reject_below": repr(checkpoint.reject_below),
         "front_end": checkpoint.config.front_end.model_dump_json(),
@@ -143,36 +151,38 @@ def compare(checkpoint: Checkpoint, predictor: Predictor, waveforms: Tensor) -> 
     return Parity(int(decided.sum()), int((~decided).sum()), difference, int(other))
 
 
-def odd_waveforms() -> Tensor:
+def odd_waveforms(audio: AudioInput = DEFAULT_INPUT) -> Tensor:
     """Returns waveforms [N, T] for the comparison: silence, noise, tones, impulses, letter-like sounds anywhere."""
+    rate, size = audio.sample_rate, audio.num_samples
     generator = torch.Generator().manual_seed(0)
-    time = torch.arange(NUM_SAMPLES)
-    noise = torch.randn(NUM_SAMPLES, generator=generator)
-    hum = torch.sin(2 * math.pi * 50 / SAMPLE_RATE * time)
+    time = torch.arange(size)
+    noise = torch.randn(size, generator=generator)
+    hum = torch.sin(2 * math.pi * 50 / rate * time)
     odd = [
-        torch.zeros(NUM_SAMPLES),
-        torch.full((NUM_SAMPLES,), 0.5),
+        torch.zeros(size),
+        torch.full((size,), 0.5),
         0.5 + 1e-4 * noise,
-        (1e-5 * noise).mul(1 << 15).round() / (1 << 15),
+        (1e-5 * noise).mul(FULL_SCALE).round() / FULL_SCALE,
         *(level * noise for level in (1e-4, 1e-2, 0.3)),
         noise.clamp(-1, 1),
         noise.sign(),
         1 - 2.0 * (time % 2),
         hum,
         hum.sign(),
-        0.5 * torch.sin(2 * math.pi * 1000 / SAMPLE_RATE * time),
-        *((time == position).float() for position in (0, NUM_SAMPLES // 2, NUM_SAMPLES - 1)),
+        0.5 * torch.sin(2 * math.pi * 1000 / rate * time),
+        *((time == position).float() for position in (0, size // 2, size - 1)),
         (time % 5000 == 0).float(),
     ]
-    lengths = (320, 1600, 4000, 8000, NUM_SAMPLES)
+    lengths = [length for length in (320, 1600, 4000, 8000) if length < size] + [size]
     for number, length in enumerate(lengths):
-        for position in (0, (NUM_SAMPLES - length) // 2, NUM_SAMPLES - length):
+        for position in (0, (size - length) // 2, size - length):
             pitch = 90 * 1.15 ** len(odd) % 200 + 80
             harmonics = torch.arange(1, int(7000 / pitch))[:, None]
             formants = sum(
-                torch.exp(-(((harmonics * pitch - f) / 200) ** 2)) for f in (300 + 90 * number, 2000 - position / 20)
+                torch.exp(-(((harmonics * pitch - f) / 200) ** 2))
+                for f in (300 + 90 * number, 2000 - position / (size / 800))
             )
-            sound = (formants * torch.sin(2 * math.pi * pitch / SAMPLE_RATE * harmonics * time[:length])).sum(0)
+            sound = (formants * torch.sin(2 * math.pi * pitch / rate * harmonics * time[:length])).sum(0)
             voice = 1e-3 * noise
             voice[position : position + length] += 0.3 * sound / sound.abs().amax()
             odd += [voice, (20 * voice).clamp(-1, 1), voice + 0.1 * noise, 1e-3 * voice]

@@ -10,7 +10,7 @@ Dimension key: `B` batch, `T` samples, `F` frames, `C` mel bands, `K` tokens.
 import torch
 from torch import Tensor
 
-from speechmlp.audio_format import NUM_SAMPLES
+from speechmlp.audio_format import DEFAULT_INPUT, AudioInput
 from speechmlp.config.schema import AlignedConfig
 from speechmlp.models.augmentation import Augment, Ends, recorded_parts, uniform
 from speechmlp.models.endpoints import MIN_FRAMES, EndpointNetwork, EnergyEndpoints
@@ -32,15 +32,16 @@ class Aligned(FrontEnd):
     spectrum: MelSpectrum
     emphasis: Tensor
     warp: Tensor
-    share: Tensor
+    fraction: Tensor
     shift: Tensor
     apart: Tensor
 
-    def __init__(self, config: AlignedConfig) -> None:
+    def __init__(self, config: AlignedConfig, audio: AudioInput = DEFAULT_INPUT) -> None:
         super().__init__()
-        self.spectrum = MelSpectrum(config, padding="constant", mean_power=True)
+        self.spectrum = MelSpectrum(config, padding="constant", mean_power=True, audio=audio)
+        self.parts = next(parts for parts in range(125, 0, -1) if audio.num_samples % parts == 0)
         # Speech has less energy in high bands: what tells consonants apart there would be lost under the floor.
-        rise = config.emphasis * torch.linspace(-0.5, 0.5, config.n_mels)  # dB
+        rise = config.emphasis * torch.linspace(-0.5, 0.5, config.n_mels, dtype=torch.float32)  # dB
         self.register_buffer("emphasis", 10 ** (rise / 10), persistent=False)  # [C]
         self.floor = 10 ** (-config.dynamic_range / 10)
         self.tokens = (config.warped, config.onset, config.offset)
@@ -52,18 +53,19 @@ class Aligned(FrontEnd):
             sizes = (config.endpoint_width, config.endpoint_blocks)
             self.learnt = EndpointNetwork(self.spectrum.num_frames, config.n_mels, *sizes)
         warped, onset, offset = self.tokens
-        self.register_buffer("warp", (torch.arange(warped) + 0.5) / warped, persistent=False)
-        # A token is at start + share x length + shift, in frames, and averages apart x length frames, or one.
-        share = torch.cat([self.warp, torch.zeros(onset), torch.ones(offset)])
+        self.register_buffer("warp", (torch.arange(warped, dtype=torch.float32) + 0.5) / warped, persistent=False)
+        # A token is at start + fraction x length + shift, in frames, and averages apart x length frames, or one.
+        new = self.warp.new_tensor
+        fraction = torch.cat([self.warp, new([0.0] * onset), new([1.0] * offset)])
         shift = torch.cat(
             [
-                torch.full((warped,), -0.5),
-                torch.arange(float(onset)) - self.LEAD,
-                torch.arange(float(offset)) - (offset - self.LEAD),
+                new([-0.5] * warped),
+                new(range(onset)) - self.LEAD,
+                new(range(offset)) - (offset - self.LEAD),
             ]
         )
-        apart = torch.cat([torch.full((warped,), 1 / warped), torch.zeros(onset + offset)])
-        self.register_buffer("share", share, persistent=False)  # [K]
+        apart = torch.cat([new([1 / warped] * warped), new([0.0] * (onset + offset))])
+        self.register_buffer("fraction", fraction, persistent=False)  # [K]
         self.register_buffer("shift", shift, persistent=False)  # [K]
         self.register_buffer("apart", apart, persistent=False)  # [K]
 
@@ -75,7 +77,9 @@ class Aligned(FrontEnd):
     def find(self, waveforms: Tensor) -> tuple[Tensor, list[Ends]]:
         """Returns log-mel energies [B, F, C] of waveforms [B, T], and start and end [B] in frames by each way."""
         # Means of means, and levels relative to the loudest cell: a runtime that adds one by one then rounds little.
-        offset = waveforms.reshape(-1, 125, NUM_SAMPLES // 125).mean(2).mean(1, keepdim=True)
+        offset = (
+            waveforms.reshape(-1, self.parts, self.spectrum.num_samples // self.parts).mean(2).mean(1, keepdim=True)
+        )
         log_mel = self.log_mel(self.spectrum(waveforms - offset))
         log_mel = log_mel - log_mel.amax((1, 2), keepdim=True)
         return log_mel, [find(log_mel) for find in (self.energy, self.learnt) if find is not None]
@@ -130,11 +134,11 @@ class Aligned(FrontEnd):
             reference: [B, F, C], from whose letters mean and deviation are computed instead.
         """
         length = (end - start)[:, None]
-        share = self.share[None]
+        fraction = self.fraction[None]
         if augment is not None:
-            place = augment.time_warp(self.warp, len(start))
-            share = torch.cat([place, share[:, len(self.warp) :].expand(len(place), -1)], 1)
-        positions = start[:, None] + length * share + self.shift  # [B, K]
+            position = augment.time_warp(self.warp, len(start))
+            fraction = torch.cat([position, fraction[:, len(self.warp) :].expand(len(position), -1)], 1)
+        positions = start[:, None] + length * fraction + self.shift  # [B, K]
         widths = (length * self.apart).clamp_min(1)  # [B, K]
         # Linear interpolation as one matrix product; where tokens are further apart than frames, a triangle as wide as
         # their distance averages what lies between.

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.config.schema import AugmentConfig
 from speechmlp.models.spectrum import MelSpectrum
 
@@ -26,21 +25,21 @@ def uniform(*shape: int, low: float, high: float, like: Tensor) -> Tensor:
     return low + (high - low) * torch.rand(shape, device=like.device)
 
 
-def chance(*shape: int, share: float, like: Tensor) -> Tensor:
-    """Returns ones with probability `share`, zeros otherwise, on the device of `like`."""
-    return (torch.rand(shape, device=like.device) < share).float()
+def chance(*shape: int, probability: float, like: Tensor) -> Tensor:
+    """Returns ones with a probability, zeros otherwise, on the device of `like`."""
+    return (torch.rand(shape, device=like.device) < probability).float()
 
 
-def some_rows(count: int, share: float, like: Tensor) -> tuple[Tensor, Tensor]:
+def some_rows(count: int, fraction: float, like: Tensor) -> tuple[Tensor, Tensor]:
     """Returns distinct random rows out of `count`, and whether each counts, on the device of `like`.
 
-    On average a fraction `share` of all rows counts: the last one does at random. The number of rows is not drawn, so
+    On average that fraction of all rows counts: the last one does at random. The number of rows is not drawn, so
     that a CUDA graph can repeat the operations on them.
     """
-    number = share * count
+    number = fraction * count
     rows = torch.randperm(count, device=like.device)[: math.ceil(number)]
-    place = torch.arange(len(rows), device=like.device)
-    return rows, place + torch.rand((), device=like.device) < number
+    index = torch.arange(len(rows), device=like.device)
+    return rows, index + torch.rand((), device=like.device) < number
 
 
 def decibels(level: Tensor) -> Tensor:
@@ -84,20 +83,20 @@ class Augment(nn.Module):
         start, end = recorded_parts(waveforms)
         speed = torch.exp(uniform(count, low=-config.speed, high=config.speed, like=waveforms))
         half, middle = (end - start) / 2 / speed, (end + start) / 2
-        room = (samples / 2 - half).clamp_min(0) + 0.15 * half * chance(count, share=config.edge, like=waveforms)
-        place = samples / 2 + config.shift * room * uniform(count, low=-1, high=1, like=waveforms)
+        room = (samples / 2 - half).clamp_min(0) + 0.15 * half * chance(count, probability=config.edge, like=waveforms)
+        centre = samples / 2 + config.shift * room * uniform(count, low=-1, high=1, like=waveforms)
         if not config.shift:
-            place = middle
+            centre = middle
         # Linear interpolation between neighbours, with zeros before and after the second. All samples are one row,
         # because its indices may be 32-bit numbers; `gather` needs 64-bit ones and takes twice as long.
         time = torch.arange(samples, device=waveforms.device)
-        source = ((time - place[:, None]) * speed[:, None] + (middle + 1)[:, None]).clamp_(0, samples + 1)
+        source = ((time - centre[:, None]) * speed[:, None] + (middle + 1)[:, None]).clamp_(0, samples + 1)
         before = source.to(torch.int32)
-        share = source.sub_(before).view(-1)
+        weight = source.sub_(before).view(-1)
         padded = F.pad(waveforms, (1, 2))
         before += padded.shape[1] * torch.arange(count, dtype=torch.int32, device=waveforms.device)[:, None]
         before, line = before.view(-1), padded.view(-1)
-        moved = torch.lerp(line.index_select(0, before), line[1:].index_select(0, before), share).view(count, samples)
+        moved = torch.lerp(line.index_select(0, before), line[1:].index_select(0, before), weight).view(count, samples)
         if config.clip:
             rows, counts = some_rows(count, config.clip, moved)
             loud = moved[rows]
@@ -108,7 +107,7 @@ class Augment(nn.Module):
         if config.companding:
             rows, counts = some_rows(count, config.companding, moved)
             moved[rows] = torch.where(counts[:, None], self.companded(moved[rows]), moved[rows])
-        return moved, ((place - half).clamp(0, samples), (place + half).clamp(0, samples))
+        return moved, ((centre - half).clamp(0, samples), (centre + half).clamp(0, samples))
 
     @staticmethod
     def companded(waveforms: Tensor) -> Tensor:
@@ -129,16 +128,16 @@ class Augment(nn.Module):
         else:
             energy = power @ spectrum.bands
         if config.reverb:
-            energy = self._reverberate(energy, spectrum.hop_length)
+            energy = self._reverberate(energy, spectrum.hop_length / spectrum.rate)
         energy = self._add_noise(energy)
         return self._pass_through_channel(energy)
 
-    def _reverberate(self, energy: Tensor, hop_length: int) -> Tensor:
+    def _reverberate(self, energy: Tensor, hop: float) -> Tensor:
         """Adds an exponential tail of powers over time (Polack's model): 60 dB down after 0.1 to 0.6 s."""
         count, frames, _ = energy.shape
         if self._tails is None:
             decay = 6 * math.log(10) / torch.linspace(0.1, 0.6, self.ROOMS, device=energy.device)  # nats a second
-            time = torch.arange(frames, device=energy.device) * (hop_length / SAMPLE_RATE)
+            time = torch.arange(frames, device=energy.device) * hop
             lag = time[:, None] - time
             tails = torch.where(lag > 0, torch.exp(-decay[:, None, None] * lag.clamp_min(0)), 0.0)
             self._tails = tails / tails.sum(2).amax(1)[:, None, None].clamp_min(1e-6)
@@ -167,7 +166,7 @@ class Augment(nn.Module):
             wave = uniform(count, 1, low=0.5, high=2, like=energy) * band
             wave = torch.cos(2 * math.pi * (wave + uniform(count, 1, low=0, high=1, like=energy)))
             colour = decibels(tilt + 5 * uniform(count, 1, low=-1, high=1, like=energy) * wave)
-            colour = torch.where(chance(count, 1, share=0.3, like=energy) > 0, torch.ones_like(colour), colour)
+            colour = torch.where(chance(count, 1, probability=0.3, like=energy) > 0, torch.ones_like(colour), colour)
             colour = (colour / colour.mean(1, keepdim=True))[:, None]
             rows, ratio = self._drawn(count, config.noise, config.snr, energy)
             noisy = noisy.index_add(0, rows, (level * colour)[rows] * cells[rows] * ratio)
@@ -204,9 +203,9 @@ class Augment(nn.Module):
         return babble / babble.mean((1, 2), keepdim=True).clamp_min(1e-12)
 
     @staticmethod
-    def _drawn(count: int, share: float, snr: tuple[float, float], like: Tensor) -> tuple[Tensor, Tensor]:
+    def _drawn(count: int, fraction: float, snr: tuple[float, float], like: Tensor) -> tuple[Tensor, Tensor]:
         """Returns which rows a noise is added to, and its power relative to that of speech there, [rows, 1, 1]."""
-        rows, counts = some_rows(count, share, like)
+        rows, counts = some_rows(count, fraction, like)
         return rows, counts[:, None, None] * decibels(-uniform(len(rows), 1, 1, low=snr[0], high=snr[1], like=like))
 
     def _pass_through_channel(self, energy: Tensor) -> Tensor:
@@ -223,11 +222,11 @@ class Augment(nn.Module):
         if config.telephone:
             # Half of those touched lose both ends, as on a line, the others one. Of 40 bands to 7.6 kHz, 27 - 31 is
             # where 3.4 - 4 kHz lies, and 4 where 300 Hz does; edges and depths vary, from soft filters to nothing left.
-            line = chance(count, 1, share=config.telephone, like=energy)
+            line = chance(count, 1, probability=config.telephone, like=energy)
             kind = torch.rand(count, 1, device=energy.device)
             usual = uniform(count, 1, low=0.675, high=0.775, like=energy)
             other = uniform(count, 1, low=0.6, high=1.0, like=energy)
-            upper = torch.where(chance(count, 1, share=0.6, like=energy) > 0, usual, other)
+            upper = torch.where(chance(count, 1, probability=0.6, like=energy) > 0, usual, other)
             width = uniform(count, 1, low=0.5, high=3, like=energy)
             slope = ((band - upper) * bands / width).clamp(0, 1)
             gain = gain - uniform(count, 1, low=30, high=80, like=energy) * slope * line * (kind < 0.75)
@@ -243,12 +242,12 @@ class Augment(nn.Module):
         move = uniform(2, len(start), low=-1, high=1, like=start) * amount
         return start + move[0], end + move[1]
 
-    def time_warp(self, places: Tensor, count: int) -> Tensor:
+    def time_warp(self, positions: Tensor, count: int) -> Tensor:
         """Returns relative positions 0 to 1 [K], warped monotonically and differently for each utterance: [B, K]."""
         limit = self.config.time_warp
-        bends = uniform(count, 2, low=-limit, high=limit, like=places)
-        first = bends[:, :1] * torch.sin(math.pi * places) / math.pi
-        return places + first + bends[:, 1:] * torch.sin(2 * math.pi * places) / (2 * math.pi)
+        bends = uniform(count, 2, low=-limit, high=limit, like=positions)
+        first = bends[:, :1] * torch.sin(math.pi * positions) / math.pi
+        return positions + first + bends[:, 1:] * torch.sin(2 * math.pi * positions) / (2 * math.pi)
 
     def mask(self, features: Tensor) -> Tensor:
         """Returns features [B, C, K] with stripes of bands and frames zeroed (SpecAugment, Park et al., 2019)."""
@@ -257,7 +256,7 @@ class Augment(nn.Module):
                 size = features.shape[axis]
                 width = widest * uniform(len(features), 1, low=0, high=1, like=features)
                 first = (size - width) * uniform(len(features), 1, low=0, high=1, like=features)
-                place = torch.arange(size, device=features.device)[None]
-                keep = ~((place >= first) & (place < first + width))
+                index = torch.arange(size, device=features.device)[None]
+                keep = ~((index >= first) & (index < first + width))
                 features = features * (keep[:, :, None] if axis == 1 else keep[:, None])
         return features

@@ -97,7 +97,7 @@ class EndpointNetwork(nn.Module):
         self.position = nn.Parameter(torch.zeros(frames, width))
         self.blocks = nn.Sequential(*(MixerBlock(frames, width, 2 * width, 2 * width, 0.0) for _ in range(blocks)))
         self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2))
-        self.register_buffer("time", torch.arange(float(frames)), persistent=False)
+        self.register_buffer("time", torch.arange(frames, dtype=torch.float32), persistent=False)
 
     def logits(self, log_mel: Tensor) -> Tensor:
         """Returns logits [B, F, 2] for the start and the end being at each frame."""

@@ -1,6 +1,6 @@
 """Front ends: from waveforms to the features that the dense layers get. They are part of the model.
 
-Dimension key: `B` batch, `T` samples (16000), `C` channels or bands, `F` frames, `R` readings.
+Dimension key: `B` batch, `T` samples, `C` channels or bands, `F` frames, `R` readings.
 """
 
 from abc import ABC, abstractmethod
@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from speechmlp.audio_format import NUM_SAMPLES
-from speechmlp.config.schema import LogMelConfig, MFCCConfig
+from speechmlp.audio_format import DEFAULT_INPUT, AudioInput
+from speechmlp.config.schema import MelConfig, MFCCConfig
 from speechmlp.environment import import_torchaudio
 from speechmlp.models.augmentation import Augment, Ends
 from speechmlp.models.spectrum import MelSpectrum
@@ -70,10 +70,9 @@ class FrontEnd(nn.Module, ABC):
 class Raw(FrontEnd):
     """The samples themselves, as one channel: [B, T] -> [1, B, 1, T]."""
 
-    shape = (1, NUM_SAMPLES)
-
-    def __init__(self) -> None:
+    def __init__(self, audio: AudioInput = DEFAULT_INPUT) -> None:
         super().__init__()
+        self.shape = (1, audio.num_samples)
         self.spectrum = None
 
     def find(self, waveforms: Tensor) -> tuple[Tensor, list[Ends]]:
@@ -97,6 +96,7 @@ class LogMel(FrontEnd):
 
     Args:
         config: sizes in samples, edges in Hz.
+        audio: the input of the model.
     """
 
     FLOOR = 1e-6
@@ -104,9 +104,9 @@ class LogMel(FrontEnd):
 
     spectrum: MelSpectrum
 
-    def __init__(self, config: LogMelConfig | MFCCConfig) -> None:
+    def __init__(self, config: MelConfig, audio: AudioInput = DEFAULT_INPUT) -> None:
         super().__init__()
-        self.spectrum = MelSpectrum(config, padding="reflect", mean_power=False)
+        self.spectrum = MelSpectrum(config, padding="reflect", mean_power=False, audio=audio)
         self.shape = (config.n_mels, self.spectrum.num_frames)
 
     def log_mel(self, energy: Tensor) -> Tensor:
@@ -139,8 +139,8 @@ class MFCC(LogMel):
 
     transform: Tensor
 
-    def __init__(self, config: MFCCConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: MFCCConfig, audio: AudioInput = DEFAULT_INPUT) -> None:
+        super().__init__(config, audio)
         self.shape = (config.n_mfcc, self.spectrum.num_frames)
         create_dct = import_torchaudio().functional.create_dct
         transform = create_dct(config.n_mfcc, config.n_mels, norm="ortho")  # [n_mels, n_mfcc]

@@ -1,8 +1,8 @@
-"""Segment scores for running speech: a small dense network tells whether a segment is exactly one letter.
+"""Segment scores for running speech: a small dense network says whether a segment is exactly one letter.
 
 Spelling is fluent: four in five of AN4's letters follow the one before without a pause, so energy says little. The
-network's input is a segment at fixed positions, as in the aligned front end, and the frames around its ends; its output
-is the log-odds that the segment is exactly one letter.
+network's input is a segment at fixed positions, as in the aligned front end, and the frames around its ends; its
+outputs are the log-odds that the segment is exactly one letter, those that it is the word double, and the letter.
 
 Dimension key: `B` recordings, `T` samples, `F` frames (10 ms), `C` mel bands, `S` segments, `K` tokens, `W` width.
 """
@@ -15,17 +15,21 @@ from torch.nn import functional as F
 
 from speechmlp.config.schema import AlignedConfig
 from speechmlp.errors import UserError
-from speechmlp.files import whole_file
+from speechmlp.files import read_tensors, whole_file
+from speechmlp.labels import NUM_LETTERS
 from speechmlp.models.aligned import Aligned
-from speechmlp.models.tensor_file import read_tensors
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "segments.pt"
 """The network in the package; its card is in the same folder."""
-FORMAT = 1
+FORMAT = 2
+SHORTEST, LONGEST = 5, 90
+"""Lengths of a letter, in frames."""
 
 
 class SegmentScorer(nn.Module):
-    """Log-odds of segments of recordings: waveforms [B, T] and starts and ends [S] -> [S].
+    """Scores of segments of recordings: features [B, F, C] and starts and ends [S] -> [S, 28].
+
+    The first 26 are logits of the letters, if it is one; then the log-odds of one whole letter, and of the word double.
 
     Args:
         width: of a frame's embedding.
@@ -39,6 +43,8 @@ class SegmentScorer(nn.Module):
     """Tokens 10 ms apart on each side of its start, and of its end."""
     MEAN_LOG_LENGTH = 3.3
     """Natural logarithm of a typical letter's number of frames."""
+    ODDS, DOUBLE = NUM_LETTERS, NUM_LETTERS + 1
+    """Columns of the log-odds."""
 
     def __init__(self, width: int = 32, hidden: int = 192, dropout: float = 0.2) -> None:
         super().__init__()
@@ -49,7 +55,8 @@ class SegmentScorer(nn.Module):
         for _ in range(2):
             layers += [nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(dropout)]
             inputs = hidden
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden, 1))
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden, NUM_LETTERS + 2))
+        self.float()  # whatever torch's default is
 
     @staticmethod
     def normalise(log_mel: Tensor) -> Tensor:
@@ -63,7 +70,7 @@ class SegmentScorer(nn.Module):
         return self.normalise(self.front_end.log_mel(self.front_end.spectrum(centred)))
 
     def forward(self, features: Tensor, which: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        """Returns log-odds [S].
+        """Returns scores [S, 28].
 
         Args:
             features: [B, F, C].
@@ -73,10 +80,10 @@ class SegmentScorer(nn.Module):
         """
         frames = features.shape[1]
         length = (end - start).float()
-        place = (torch.arange(self.WARPED, device=features.device) + 0.5) / self.WARPED
+        relative = (torch.arange(self.WARPED, dtype=length.dtype, device=features.device) + 0.5) / self.WARPED
         step = torch.arange(-self.AROUND, self.AROUND, device=features.device)
-        places = [start[:, None] + length[:, None] * place, start[:, None] + step, end[:, None] + step]
-        position = torch.cat(places, 1).clamp(0, frames - 1.001)  # [S, K]
+        positions = [start[:, None] + length[:, None] * relative, start[:, None] + step, end[:, None] + step]
+        position = torch.cat(positions, 1).clamp(0, frames - 1.001)  # [S, K]
         # Embedded before interpolation, which is the same for a linear layer and faster, because segments overlap.
         embedded = self.embed(features).flatten(0, 1)  # [B F, W]
         before = position.floor().long().clamp(max=frames - 2)  # float32 rounds the last position up after 5 minutes
@@ -87,7 +94,7 @@ class SegmentScorer(nn.Module):
         first = which * (frames + 1)
         level = (sums[first + end] - sums[first + start]) / length
         extra = torch.stack([length.log() - self.MEAN_LOG_LENGTH, level], 1)
-        return self.layers(torch.cat([tokens.flatten(1), extra], 1))[:, 0]  # type: ignore[no-any-return]
+        return self.layers(torch.cat([tokens.flatten(1), extra], 1))  # type: ignore[no-any-return]
 
 
 def save_scorer(path: Path, scorer: SegmentScorer) -> None:
@@ -108,7 +115,8 @@ def load_scorer(path: str | Path = WEIGHTS) -> SegmentScorer:
     """
     expected = "expected what scripts/release/train_segments.py writes"
     content = read_tensors(Path(path), expected, "the package contains no model for spelling; install it again")
-    scorer = SegmentScorer()
+    with torch.device("cpu"):
+        scorer = SegmentScorer()
     try:
         if content["format"] != FORMAT:
             raise ValueError(content["format"])

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from speechmlp.recognition.live import LiveLetter
 from speechmlp.recognition.recognizer import Recognition
 from speechmlp.recognition.speller import Spelling
 from speechmlp.recognition.word_list import WordList
+from speechmlp.streams import require_output
 
 SHOWN = ("first", "second", "third")
 """Names of the reported letters of a recording, the most probable first."""
@@ -26,10 +28,11 @@ def _pairs(ranking: Ranking) -> list[tuple[str, float]]:
 
 def letter_text(name: str, found: Recognition) -> str:
     """Returns a letter as text, such as `a.wav: B 92.1% (then D 4.0%, P 2.2%)`."""
+    more = "; there seem to be more letters, which --spell recognises" if found.more else ""
     shown = [f"{letter} {100 * probability:.1f}%" for letter, probability in found.ranked[: len(SHOWN)]]
     if found.declined:
-        return f"{name}: not a letter (nearest {', '.join(shown)})"
-    return f"{name}: {shown[0]} (then {', '.join(shown[1:])})"
+        return f"{name}: not a letter (nearest {', '.join(shown)}){more}"
+    return f"{name}: {shown[0]} (then {', '.join(shown[1:])}){more}"
 
 
 def letter_values(name: str, found: Recognition) -> dict[str, Any]:
@@ -41,6 +44,7 @@ def letter_values(name: str, found: Recognition) -> dict[str, Any]:
         "ranked": _pairs(found.ranked[: len(SHOWN)]),
         "start": _rounded(found.start),
         "end": _rounded(found.end),
+        "more": found.more,
     }
 
 
@@ -49,7 +53,7 @@ def letter_rows(name: str, found: Recognition) -> list[dict[str, Any]]:
     row: dict[str, Any] = {"path": name, "letter": found.letter}
     for rank, (letter, probability) in zip(SHOWN, found.ranked, strict=False):
         row |= {rank: letter, f"{rank}_probability": _rounded(probability)}
-    return [row | {"start": _rounded(found.start), "end": _rounded(found.end)}]
+    return [row | {"start": _rounded(found.start), "end": _rounded(found.end), "more": found.more}]
 
 
 def spelling_text(name: str, found: Spelling, words: Ranking | None) -> str:
@@ -81,10 +85,21 @@ def columns(found: Recognition | Spelling, words: Ranking | None) -> list[str]:
     """Returns the column names of a table; they do not depend on whether it has rows."""
     if isinstance(found, Recognition):
         ranked = [column for rank in SHOWN for column in (rank, f"{rank}_probability")]
-        return ["path", "letter", *ranked, "start", "end"]
+        return ["path", "letter", *ranked, "start", "end", "more"]
     if words is not None:
         return ["path", "rank", "word", "probability"]
     return ["path", "position", "letter", "probability", "start", "end"]
+
+
+def live_values(one: LiveLetter) -> dict[str, Any]:
+    """Returns a letter that was spoken to a microphone as values for JSON."""
+    return {
+        "letter": one.letter,
+        "probability": _rounded(one.probability),
+        "ranked": _pairs(one.ranked[: len(SHOWN)]),
+        "start": _rounded(one.start),
+        "end": _rounded(one.end),
+    }
 
 
 def spelling_rows(name: str, found: Spelling, words: Ranking | None) -> list[dict[str, Any]]:
@@ -116,7 +131,11 @@ class Answers:
         self._table: csv.DictWriter[str] | None = None
 
     def write(self, name: str, found: Recognition | Spelling) -> None:
-        """Writes the result of the recording with this name."""
+        """Writes the result of the recording with this name.
+
+        Raises:
+            OutputLostError: nobody can read it.
+        """
         words = None
         if isinstance(found, Spelling) and self._words is not None:
             words = self._words.rank(found.lattice)[: self._best]
@@ -131,3 +150,4 @@ class Answers:
             print(spelling_text(name, found, words))
         else:
             print(json.dumps(spelling_values(name, found, words)))
+        require_output()

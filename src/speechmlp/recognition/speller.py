@@ -1,50 +1,56 @@
-"""Recognition of spelled words: letters with their times from a recording of continuous spelling.
+"""Recognition of spelled words: letters with their times from a recording of spelling, with pauses or without.
 
-A scorer rates every segment between 50 ms and 0.9 s, on a grid of 20 ms, by how much it looks like one whole letter.
-The classifier reads the best segment of each neighbourhood, alone in its second. A search over all sequences of
-successive segments (a semi-Markov model) finds the most likely one.
+A search over all sequences of successive candidates (a semi-Markov model) finds the most likely one.
 
-Dimension key: `T` samples, `S` segments on the grid, `D` lengths, `N` boundaries, `K` candidates.
+Dimension key: `T` samples, `N` boundaries, `K` candidates, `L` labels.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
-from tqdm import tqdm
 
-from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
-from speechmlp.labels import LETTERS
-from speechmlp.models.inference import EVALUATION_BATCH
+from speechmlp.audio.channels import Mix
+from speechmlp.audio.decoding import resampled
+from speechmlp.audio_format import SAMPLE_RATE
+from speechmlp.labels import LETTERS, describe
 from speechmlp.models.segments import WEIGHTS as SEGMENTS_MODEL
 from speechmlp.models.segments import SegmentScorer, load_scorer
-from speechmlp.recognition.recognizer import WEIGHTS as LETTERS_MODEL
-from speechmlp.recognition.recognizer import Recognizer, Waveform, as_mono, load_recognizer
+from speechmlp.recognition.candidates import OVERLAP, Candidates, Readings, find_candidates
+from speechmlp.recognition.inputs import Recording, as_mono
+from speechmlp.recognition.recognizer import Recognizer, load_recognizer
 from speechmlp.recognition.word_list import Lattice
+from speechmlp.runs.checkpoint import PACKAGED as LETTERS_MODEL
 
-GRID = 2
-"""Frames between two starts, and between two ends, on the grid."""
-SHORTEST, LONGEST = 5, 90
-"""Lengths of a letter, in frames."""
-OVERLAP = 2
-"""Frames by which successive letters may overlap."""
-MARGIN = 0.25
-"""Log-odds by which a candidate may be below its neighbours."""
-LEAST = -3.0
-"""Smallest log-odds of a candidate."""
-BATCH = 4096
-"""Segments in a batch of the scorer."""
-BAR_AFTER = 2.0
-"""Seconds until a progress bar appears on a terminal."""
 
-# Chosen on AN4's validation speakers by scripts/release/evaluate_spelling.py --split valid --tune.
-ODDS_WEIGHT, LETTER_WEIGHT, BONUS = 0.5, 1.5, 0.0
-"""Weights of a segment's log-odds and of the letter's log-probability; added score of each letter."""
+@dataclass(frozen=True)
+class Weights:
+    """How the scores of a candidate are added.
+
+    Chosen on the validation speakers of AN4, spelled names and joined words by `evaluate_spelling.py --tune`. Only
+    their ratios matter to the search; `letter` stays, because the constants of `WordList` are on its scale.
+
+    Attributes:
+        odds: weight of the segment's log-odds.
+        letter: weight of the letter's log-probability by the classifier.
+        named: weight of the letter's log-probability by the segment scorer.
+        bonus: added for each letter.
+        piece: added for each letter between two pauses.
+        alone: added in addition if the letters of the recording are said one by one.
+    """
+
+    odds: float = 0.4
+    letter: float = 1.5
+    named: float = 0.0
+    bonus: float = 0.0
+    piece: float = 1.2
+    alone: float = 3.0
+
+
+WEIGHTS = Weights()
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class SpelledLetter:
     """A letter of a spelled word.
 
     Attributes:
-        letter: A to Z.
+        letter: one of the model's labels, A to Z by default.
         probability: of the letter, given its start and end.
         start: in seconds.
         end: in seconds.
@@ -71,129 +77,93 @@ class Spelling:
     Attributes:
         letters: in order.
         lattice: all candidates, for `WordList.rank`.
+        note: why only one channel is used; empty if it is their mean.
     """
 
     letters: tuple[SpelledLetter, ...]
     lattice: Lattice
+    note: str = ""
 
     @property
     def text(self) -> str:
-        """The letters as a word."""
-        return "".join(one.letter for one in self.letters)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Segments that may be letters, sorted by end.
-
-    Attributes:
-        starts: int [K], frames.
-        ends: int [K].
-        odds: [K], log-odds of each being one whole letter.
-        log_probabilities: [K, 26], of the letters.
-    """
-
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    odds: NDArray[np.float64]
-    log_probabilities: NDArray[np.float64]
+        """The letters as a word; with spaces between them if one is longer than a character."""
+        between = " " if any(len(one.letter) > 1 for one in self.letters) else ""
+        return between.join(one.letter for one in self.letters)
 
 
 class Speller:
-    """Recognises spelled words; safe to share between threads."""
+    """Recognises spelled words; safe to share between threads.
+
+    Attributes:
+        warning: which of the model's labels are often missed; empty if none.
+    """
 
     def __init__(self, recognizer: Recognizer, scorer: SegmentScorer) -> None:
         self.recognizer = recognizer
         self.scorer = scorer.to(recognizer.device)
         self.hop = scorer.front_end.spectrum.hop_length
+        others = [label for label in recognizer.labels if label not in LETTERS]
+        self.warning = (
+            f"spelling: the segment model was trained on the letters A to Z, so {describe(others)} will often be missed"
+            if others
+            else ""
+        )
 
-    def __call__(self, waveform: Waveform, sample_rate: int) -> Spelling:
+    def __call__(self, recording: Recording, sample_rate: float | None = None) -> Spelling:
         """Returns the letters of a recording of any rate and length.
 
         Args:
-            waveform: [T] or [C, T], as for `Recognizer`.
-            sample_rate: Hz.
+            recording: a waveform [T] or [C, T], or a path, bytes or an open file, as for `Recognizer`.
+            sample_rate: of a waveform, in Hz; None for a path, bytes or a file.
 
         Raises:
-            UserError: the waveform is invalid, see `as_mono`.
+            UserError: the recording or the sample rate is invalid, see `as_mono`.
         """
-        mono = as_mono(waveform, sample_rate)
-        return self.spell(self.candidates(mono), len(mono))
+        return self.spell_mixed(as_mono(recording, sample_rate))
 
-    @torch.inference_mode()
-    def candidates(self, mono: Tensor) -> Candidates:
-        """Returns the segments of a waveform [T] at 16 kHz that may be letters, read by the classifier."""
-        starts, ends, odds = self._segments(mono.to(self.recognizer.device))
-        order = np.argsort(ends, kind="stable")
-        starts, ends, odds = starts[order], ends[order], odds[order]
-        parts = range(0, len(starts), EVALUATION_BATCH)
-        # Only recordings of minutes take long enough for the bar to appear.
-        shown = tqdm(parts, desc="letters", delay=BAR_AFTER, leave=False, disable=None)
-        read = [
-            self._read(mono, starts[first : first + EVALUATION_BATCH], ends[first : first + EVALUATION_BATCH])
-            for first in shown
-        ]
-        return Candidates(starts, ends, odds, np.concatenate(read) if read else np.zeros((0, len(LETTERS))))
+    def spell_mixed(self, mixed: Mix) -> Spelling:
+        """Returns the letters of a waveform [T]."""
+        mixed = resampled(mixed, SAMPLE_RATE)
+        with torch.autocast(self.recognizer.device.type, enabled=False):  # the caller may have it on
+            found = self.spell(self.candidates(mixed.waveform), len(mixed.waveform))
+        return replace(found, note=mixed.note)
 
-    def _segments(self, mono: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Returns start, end and log-odds of the segments that are more likely letters than their neighbours."""
-        features = self.scorer.features(mono[None])
-        start = torch.arange(0, max(1, features.shape[1] - SHORTEST), GRID, device=mono.device)
-        length = torch.arange(SHORTEST, LONGEST + 1, GRID, device=mono.device)
-        every = torch.cartesian_prod(start, length)  # [S, 2]
-        first, end = every[:, 0], every.sum(1)
-        inside = end < features.shape[1]
-        odds = torch.full(inside.shape, -torch.inf, device=mono.device)
-        indices = inside.nonzero()[:, 0]
-        for part in torch.split(indices, BATCH):
-            odds[part] = self.scorer(features, torch.zeros_like(part), first[part], end[part])
-        grid = odds.view(len(start), len(length))
-        # The neighbour with the same end and a start one step later is one step shorter.
-        padded = F.pad(grid, (2, 2, 1, 1), value=-torch.inf)
-        best = grid > LEAST
-        for later in (-1, 0, 1):
-            for longer in (-1, 0, 1):
-                shift = 2 + longer - later
-                best &= grid >= padded[1 + later : 1 + later + len(start), shift : shift + len(length)] - MARGIN
-        kept = best.flatten().nonzero()[:, 0]
-        return first[kept].cpu().numpy(), end[kept].cpu().numpy(), odds[kept].double().cpu().numpy()
+    def candidates(self, mono: Tensor, since: int = 0, readings: Readings | None = None) -> Candidates:
+        """Returns the segments of a waveform [T] at 16 kHz that may be letters, see `find_candidates`."""
+        return find_candidates(self.recognizer, self.scorer, mono, since, readings)
 
-    def _read(self, mono: Tensor, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Returns log-probabilities [K, 26] of the letters in segments, each alone in the middle of its second."""
-        seconds = torch.zeros(len(starts), NUM_SAMPLES)
-        left = (NUM_SAMPLES - (ends - starts) * self.hop) // 2
-        for row, start, end, first in zip(seconds, starts, ends, left, strict=True):
-            samples = mono[start * self.hop : end * self.hop]
-            row[first : first + len(samples)] = samples
-        model = self.recognizer.checkpoint.model
-        logits = model(seconds.to(self.recognizer.device)).cpu().double()
-        return (logits / self.recognizer.checkpoint.temperature).log_softmax(1).numpy()  # type: ignore[no-any-return]
-
-    def spell(self, found: Candidates, length: int, weights: tuple[float, float, float] | None = None) -> Spelling:
+    def spell(self, found: Candidates, length: int, weights: Weights = WEIGHTS) -> Spelling:
         """Returns the most likely sequence of candidates.
 
         Args:
             found: the candidates.
             length: of the recording, in samples at 16 kHz.
-            weights: instead of `ODDS_WEIGHT`, `LETTER_WEIGHT` and `BONUS`.
+            weights: of their scores.
         """
-        of_odds, of_letter, bonus = weights or (ODDS_WEIGHT, LETTER_WEIGHT, BONUS)
-        scores = of_odds * found.odds[:, None] + of_letter * found.log_probabilities + bonus  # [K, 26]
+        lattice, path = self.search(found, weights)
+        evidence = weights.letter * found.log_probabilities + weights.named * found.named  # [K, L]
+        letters = []
+        for index in path:
+            label = int(evidence[index].argmax())
+            start, end = (
+                min(frame * self.hop, length) / SAMPLE_RATE for frame in (found.starts[index], found.ends[index])
+            )
+            probability = float(np.exp(found.log_probabilities[index, label]))
+            letters.append(SpelledLetter(self.recognizer.labels[label], probability, start, end))
+        return Spelling(tuple(letters), lattice)
+
+    def search(self, found: Candidates, weights: Weights = WEIGHTS) -> tuple[Lattice, list[int]]:
+        """Returns all sequences of candidates, and the candidates of the most likely one."""
+        evidence = weights.letter * found.log_probabilities + weights.named * found.named  # [K, L]
+        alone = weights.odds * found.odds + weights.bonus + weights.piece * found.pieces
+        alone += weights.alone * found.alone
+        scores = alone[:, None] + evidence
         free = np.maximum(found.ends - OVERLAP, found.starts + 1)  # the earliest start of the next letter
         boundaries, numbers = np.unique(np.concatenate([[0], found.starts, free]), return_inverse=True)
         starts, ends = numbers[1 : 1 + len(found.starts)], numbers[1 + len(found.starts) :]
         order = np.argsort(ends, kind="stable")
         lattice = Lattice(len(boundaries), starts[order], ends[order], scores[order])
-        letters = []
-        for segment in _best_path(lattice):
-            index = order[segment]
-            label = int(found.log_probabilities[index].argmax())
-            start, end = (
-                min(frame * self.hop, length) / SAMPLE_RATE for frame in (found.starts[index], found.ends[index])
-            )
-            probability = float(np.exp(found.log_probabilities[index, label]))
-            letters.append(SpelledLetter(LETTERS[label], probability, start, end))
-        return Spelling(tuple(letters), lattice)
+        return lattice, [int(order[segment]) for segment in _best_path(lattice)]
 
 
 def _best_path(lattice: Lattice) -> list[int]:
@@ -221,12 +191,12 @@ def _best_path(lattice: Lattice) -> list[int]:
     return path[::-1]
 
 
-def load_speller(checkpoint: str | Path | None = None, device: str = "auto") -> Speller:
+def load_speller(checkpoint: str | Path | None = None, device: str | torch.device = "auto") -> Speller:
     """Returns a speller, used as `load_speller()(waveform, sample_rate).text`.
 
     Args:
         checkpoint: a `best.pt` of single letters; None for the model in the package.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda or cuda:N, or a `torch.device`.
 
     Raises:
         UserError: see `load_recognizer`.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,16 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from speechmlp import __version__
-from speechmlp.audio_format import NUM_SAMPLES
 from speechmlp.config.loading import validate_config
-from speechmlp.config.schema import Config, MLPConfig, RawConfig
-from speechmlp.errors import UserError
-from speechmlp.files import whole_file
+from speechmlp.config.schema import Config, MLPConfig
+from speechmlp.data.fingerprints import Fingerprints
+from speechmlp.errors import UserError, out_of_memory
+from speechmlp.files import read_tensors, whole_file
 from speechmlp.models.classifier import SpeechClassifier
-from speechmlp.models.tensor_file import read_tensors
-from speechmlp.runs.history import EpochRecord
+from speechmlp.runs.history import Calibration, EpochRecord, kept_epoch
 
+PACKAGED = Path(__file__).parents[1] / "weights" / "letters.pt"
+"""The model in the package; its card is in the same folder."""
 FORMAT = 1
 LARGE = 100_000_000
 """Number of weights above which the size of an untrusted model is checked before it is built: 400 MB."""
@@ -27,6 +28,7 @@ TOKENS = ("warped", "onset", "offset")
 
 
 _HISTORY = TypeAdapter(list[EpochRecord])
+_CALIBRATION = TypeAdapter(Calibration | None)
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,11 @@ class Checkpoint:
         model: the classifier, on the CPU, in evaluation mode, with averaged weights if the run averages them.
         training: state needed to continue training: the optimizer's, and the weights that are trained if the run
             averages them. None in `best.pt`, which is for use only.
-        history: records of the finished epochs.
+        history: records of the finished epochs, also of those after the epoch that is kept.
         temperature: divides the logits for probabilities; fitted on the validation set, 1 if it was not fitted.
         reject_below: recordings with a lower probability of the best letter are rejected; 0 to reject none.
+        calibration: what both lead to where they were fitted; None if they were not fitted, or by an earlier version.
+        trained_on: fingerprints of the letters that it was trained on; None if unknown.
     """
 
     config: Config
@@ -49,6 +53,23 @@ class Checkpoint:
     history: list[EpochRecord]
     temperature: float = 1.0
     reject_below: float = 0.0
+    calibration: Calibration | None = None
+    trained_on: Fingerprints | None = None
+
+    @property
+    def kept(self) -> EpochRecord | None:
+        """The record of the epoch whose weights these are; None without a history."""
+        if self.training is not None:  # a last.pt
+            return self.history[-1] if self.history else None
+        return kept_epoch(self.history, self.config.training)
+
+    @property
+    def epoch(self) -> str:
+        """Names the epoch whose weights these are, as in `epoch 5`; empty without one, as in the package."""
+        partial = (self.training or {}).get("partial")
+        if isinstance(partial, Mapping):
+            return f"within epoch {partial.get('epoch')}"
+        return f"epoch {self.kept.epoch}" if self.kept is not None else ""
 
 
 def save_checkpoint(
@@ -59,6 +80,8 @@ def save_checkpoint(
     training: dict[str, Any] | None = None,
     temperature: float = 1.0,
     reject_below: float = 0.0,
+    calibration: Calibration | None = None,
+    trained_on: Fingerprints | None = None,
 ) -> None:
     """Writes a checkpoint, whole or not at all.
 
@@ -70,6 +93,8 @@ def save_checkpoint(
         training: as in `Checkpoint`.
         temperature: as in `Checkpoint`.
         reject_below: as in `Checkpoint`.
+        calibration: as in `Checkpoint`.
+        trained_on: as in `Checkpoint`.
 
     Raises:
         UserError: the file cannot be written; an earlier checkpoint of that name is unchanged.
@@ -83,24 +108,46 @@ def save_checkpoint(
         "history": [record.to_json() for record in history],
         "temperature": temperature,
         "reject_below": reject_below,
+        "calibration": None if calibration is None else asdict(calibration),
+        "trained_on": None if trained_on is None else trained_on.to_tensor(),
     }
     with whole_file(path) as file:
         torch.save(content, file)
 
 
+def rewrite_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes all that a checkpoint holds, whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written; an earlier checkpoint of that name is unchanged.
+    """
+    save_checkpoint(
+        path,
+        checkpoint.config,
+        checkpoint.model,
+        checkpoint.history,
+        checkpoint.training,
+        checkpoint.temperature,
+        checkpoint.reject_below,
+        checkpoint.calibration,
+        checkpoint.trained_on,
+    )
+
+
 def _most_weights(config: Config) -> int:
     """Returns an approximate upper bound on the number of weights, without building the model."""
     front = config.front_end.model_dump()
-    sizes = [size for value in config.model.model_dump().values() for size in _integers(value)]
+    sizes = [len(config.labels), *(size for value in config.model.model_dump().values() for size in _integers(value))]
     counts = [config.model.blocks if not isinstance(config.model, MLPConfig) else len(config.model.hidden)]
-    inputs = NUM_SAMPLES
-    if not isinstance(config.front_end, RawConfig):
-        tokens = max(1 + NUM_SAMPLES // front["hop_length"], sum(front.get(key, 0) for key in TOKENS))
-        inputs = front["n_mels"] * tokens
-        sizes += [front["n_mels"], tokens, front.get("endpoint_width", 0)]
-        counts.append(front.get("endpoint_blocks", 0))
+    bands: int = front.get("n_mels", 1)
+    tokens: int = max(
+        1 + config.input.audio.num_samples // front.get("hop_length", 1), sum(front.get(key, 0) for key in TOKENS)
+    )
+    if not isinstance(config.model, MLPConfig) or "endpoint_width" in front:  # dense layers across frames
+        sizes += [bands, tokens, front.get("endpoint_width", 0)]
+    counts.append(front.get("endpoint_blocks", 0))
     largest = max(sizes, default=1)
-    return max(inputs, largest) * largest * max(1, *counts)
+    return max(bands * tokens, largest) * largest * max(1, *counts)
 
 
 def _integers(value: Any) -> list[int]:
@@ -123,16 +170,22 @@ def _require_fit(expected: Mapping[str, Tensor], found: Any) -> None:
             raise ValueError(name)
 
 
+def find_checkpoint(name: str | Path) -> Path:
+    """Returns the file of a checkpoint: `packaged` is the one in the package, anything else a path."""
+    return PACKAGED if str(name) == "packaged" else Path(name)
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Returns the checkpoint in a file.
+    """Returns the checkpoint in a file, see `find_checkpoint`.
 
     Only tensors and plain values are read (`weights_only`), so an untrusted file cannot run code.
 
     Raises:
         UserError: the file is missing, damaged, not a checkpoint, or has a newer format.
     """
+    path = find_checkpoint(path)
     expected = "expected a checkpoint of speechmlp, such as best.pt in a run folder"
-    content = read_tensors(Path(path), expected, "no such checkpoint; a run folder holds best.pt and last.pt")
+    content = read_tensors(path, expected, "no such checkpoint; a run folder holds best.pt and last.pt")
     if not (
         isinstance(content, dict) and isinstance(content.get("format"), int) and isinstance(content.get("config"), dict)
     ):
@@ -146,7 +199,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if _most_weights(config) > LARGE:  # check first without allocating memory
             with torch.device("meta"):  # only for large models: its first use takes a second
                 _require_fit(SpeechClassifier(config).state_dict(), content["model"])
-        model = SpeechClassifier(config)
+        with torch.device("cpu"):  # whatever torch's default is
+            model = SpeechClassifier(config)
         _require_fit(model.state_dict(), content["model"])
         model.load_state_dict(content["model"])
         history = _HISTORY.validate_python(content["history"])
@@ -159,6 +213,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         reject_below = float(content.get("reject_below", 0.0))
         if not (0 < temperature < math.inf and 0 <= reject_below <= 1):
             raise ValueError(temperature, reject_below)
+        calibration = _CALIBRATION.validate_python(content.get("calibration"))
+        trained_on = Fingerprints.of_tensor(content["trained_on"]) if content.get("trained_on") is not None else None
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        if out_of_memory(error):
+            raise
         raise UserError(f"{path}: its weights do not fit its configuration; {expected}") from error
-    return Checkpoint(config, model.eval(), training, history, temperature, reject_below)
+    return Checkpoint(config, model.eval(), training, history, temperature, reject_below, calibration, trained_on)

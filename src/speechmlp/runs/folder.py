@@ -92,13 +92,24 @@ def write_metrics(run: Path, history: Iterable[EpochRecord]) -> None:
     write_text(run / METRICS, "".join(json.dumps(record.to_json()) + "\n" for record in history))
 
 
+def whole_history(checkpoint: Path, history: list[EpochRecord]) -> list[EpochRecord]:
+    """Returns the history of a checkpoint, with the epochs after it that the metrics in its folder have."""
+    try:
+        lines = (checkpoint.parent / METRICS).read_text(encoding="utf-8").splitlines()
+        found = [EpochRecord(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError):
+        return history
+    return found if history and found[: len(history)] == history else history
+
+
 def newest_checkpoint(folder: str | Path) -> Path:
-    """Returns the best checkpoint of the most recent run.
+    """Returns the best checkpoint of the most recent run, of a sweep or alone.
 
     Raises:
         UserError: there is no run with a checkpoint.
     """
-    found = sorted(Path(folder).glob(f"*/{BEST}"), key=lambda path: path.stat().st_mtime)
+    checkpoints = [*Path(folder).glob(f"*/{BEST}"), *Path(folder).glob(f"*/*/{BEST}")]  # the latter are of sweeps
+    found = sorted(checkpoints, key=lambda path: path.stat().st_mtime)
     if not found:
         raise UserError(
             f"{folder}: contains no run with a {BEST}; train one (speechmlp train --config "

@@ -1,4 +1,4 @@
-"""The history of epochs: a record of each, the choice of the epoch to keep, and when to stop."""
+"""The history of a model: a record of each epoch, the choice of the epoch to keep, when to stop, and calibration."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +21,8 @@ class EpochRecord:
         best: whether this epoch is the one to keep so far: highest validation accuracy, then lowest validation loss.
             Always true if the last epoch is kept.
         stop: why training ends after this epoch; None if it continues.
+        train_accuracy: accuracy on training letters after the epoch, measured like that on the validation set: without
+            augmentation and dropout. None if it was not measured, as in runs of earlier versions.
     """
 
     epoch: int
@@ -32,10 +34,36 @@ class EpochRecord:
     seconds: float
     best: bool
     stop: str | None
+    train_accuracy: float | None = None
 
     def to_json(self) -> dict[str, float | int | bool | str | None]:
         """Returns plain values for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What temperature and threshold of a model lead to on the letters that they were fitted on.
+
+    Attributes:
+        on: what these letters are.
+        letters: how many.
+        right: fraction of them that is answered with the spoken letter.
+        wrong: fraction that is answered with another letter.
+        rejected: fraction that is rejected.
+        rejected_right: fraction that is rejected although the most probable letter is the spoken one.
+        others: number of non-letters that were there too.
+        others_rejected: fraction of them that is rejected; None if there were none.
+    """
+
+    on: str
+    letters: int
+    right: float
+    wrong: float
+    rejected: float
+    rejected_right: float
+    others: int = 0
+    others_rejected: float | None = None
 
 
 def stop_reason(config: TrainingConfig, epoch: int, train_loss: float, best_epoch: int) -> str | None:
@@ -63,6 +91,7 @@ def next_record(
     valid_loss: float,
     valid_accuracy: float,
     seconds: float,
+    train_accuracy: float | None = None,
 ) -> EpochRecord:
     """Returns the record of the epoch after those in the history, including whether to keep it and why to stop.
 
@@ -75,6 +104,7 @@ def next_record(
         valid_loss: as in `EpochRecord`.
         valid_accuracy: as in `EpochRecord`.
         seconds: as in `EpochRecord`.
+        train_accuracy: as in `EpochRecord`.
     """
     epoch, best = len(history) + 1, kept_epoch(history, config)
     is_best = (
@@ -82,7 +112,7 @@ def next_record(
     )
     best_epoch = epoch if is_best or best is None else best.epoch
     stop = stop_reason(config, epoch, train_loss, best_epoch)
-    return EpochRecord(epoch, step, lr, train_loss, valid_loss, valid_accuracy, seconds, is_best, stop)
+    return EpochRecord(epoch, step, lr, train_loss, valid_loss, valid_accuracy, seconds, is_best, stop, train_accuracy)
 
 
 def finished(history: list[EpochRecord], config: TrainingConfig) -> str | None:

@@ -1,12 +1,14 @@
 """The web page and its API: a recording is posted, the recognised letter comes back as JSON. No recording is stored.
 
-`POST /api/recognize?name=clip.flac&waveform=300` with the recording as body; both parameters are optional.
+What the API takes and returns is in `api.py`.
 """
 
-import math
+import logging
 import os
+import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,41 +16,60 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
-import soundfile
+import numpy as np
 import torch
 from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from torch import Tensor
 
 from speechmlp import __version__
-from speechmlp.audio.decoding import FFMPEG_SUFFIXES, load, to_mono_16k
+from speechmlp.audio.channels import Mix
+from speechmlp.audio.decoding import load, mix_16k
 from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.errors import UserError
-from speechmlp.labels import LETTERS
-from speechmlp.recognition.output import letter_values
-from speechmlp.recognition.recognizer import Recognizer
+from speechmlp.labels import find_label, one_of
+from speechmlp.recognition.output import letter_values, spelling_values
+from speechmlp.recognition.recognizer import Second
+from speechmlp.recognition.speller import Speller
+from speechmlp.recognition.word_list import WordList
+from speechmlp.serve.api import (
+    ABOUT,
+    DOCUMENT,
+    LIVE,
+    RECOGNIZE,
+    SPELL,
+    WORDS,
+    LiveOptions,
+    Operation,
+    Spelled,
+    openapi,
+    read_body,
+    read_options,
+)
+from speechmlp.serve.live import Sessions
+from speechmlp.serve.uploads import MAX_BYTES, Upload, form_boundary, plain_name, read_form, receive, receive_small
 
-MAX_BYTES = 16 << 20
-MAX_IGNORED = 4 * MAX_BYTES
-"""Bytes that are read of a body that is too large: many clients read no answer before they have sent all of it."""
 MAX_SECONDS = 60.0
 """Longest recording."""
 MAX_SAMPLES = int(MAX_SECONDS * 192_000)
 """Most samples of all channels, so that a small file cannot become gigabytes."""
-UPLOAD_SECONDS = 60.0
-"""Longest time of an upload."""
-MAX_BARS = 2000
 
 PAGE = {
-    "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/capture.js": ("capture.js", "text/javascript"),
+    "/": ("page/index.html", "text/html"),
+    "/page.css": ("page/page.css", "text/css"),
+    "/page.js": ("page/page.js", "text/javascript"),
+    "/capture.js": ("page/capture.js", "text/javascript"),
+    "/live.js": ("page/live.js", "text/javascript"),
+    "/microphone.js": ("page/microphone.js", "text/javascript"),
+    "/word.js": ("page/word.js", "text/javascript"),
+    "/backend.js": ("serve/page/backend.js", "text/javascript"),
 }
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -71,156 +92,240 @@ def _require_same_site(request: Request) -> None:
         raise HTTPException(403, "requests from other sites are refused")
 
 
-async def _receive(request: Request, path: Path) -> None:
-    """Writes a request's body to a file.
-
-    Raises:
-        HTTPException: it is too large, too slow, or empty.
-    """
-    text = f"expected at most {MAX_BYTES >> 20} MB; one spoken letter is enough"
-    too_large = HTTPException(413, text, headers={"Connection": "close"})
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > MAX_IGNORED:
-        raise too_large
-    size = 0
-    try:
-        with anyio.fail_after(UPLOAD_SECONDS), path.open("wb") as file:
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size <= MAX_BYTES:
-                    file.write(chunk)
-                elif size > MAX_IGNORED:
-                    raise too_large
-    except TimeoutError as error:
-        raise HTTPException(408, f"the upload took longer than {UPLOAD_SECONDS:g} s") from error
-    if size > MAX_BYTES:
-        raise too_large
-    if not size:
-        raise HTTPException(400, "the recording is empty; expected an audio file as the request's body")
-
-
-def _require_short(path: Path) -> None:
-    """Checks a recording's header before decoding.
-
-    Raises:
-        UserError: the recording is too long.
-    """
-    if path.suffix in FFMPEG_SUFFIXES:
-        try:
-            from torchcodec.decoders import AudioDecoder
-
-            found = AudioDecoder(path).metadata
-        except Exception:  # not installed, or it cannot read this: `load` reports which
-            return
-        seconds, rate, channels = found.duration_seconds or math.inf, found.sample_rate or 1, found.num_channels or 1
-    else:
-        try:
-            header = soundfile.info(path)
-        except (soundfile.LibsndfileError, RuntimeError):
-            return
-        seconds, rate, channels = header.frames / max(1, header.samplerate), header.samplerate, header.channels
-    if seconds > MAX_SECONDS:
-        raise UserError(f"{path}: expected at most {MAX_SECONDS:g} s, found {seconds:g} s; one spoken letter is enough")
-    if seconds * rate * channels > MAX_SAMPLES:
-        raise UserError(f"{path}: expected at most {MAX_SAMPLES} samples, found {channels} channels at {rate} Hz")
-
-
 def loudness(mono: Tensor, bars: int) -> list[float]:
     """Returns the largest absolute sample of each of `bars` equal parts of a waveform [T]."""
     peaks = torch.nn.functional.adaptive_max_pool1d(mono.abs()[None], bars)[0]
     return [round(peak, 3) for peak in peaks.tolist()]
 
 
-def recognize(recognizer: Recognizer, path: Path, name: str, bars: int) -> dict[str, Any]:
-    """Returns the letter of a recording as values for JSON.
-
-    Args:
-        recognizer: the model.
-        path: the recording.
-        name: its name in messages.
-        bars: of the plotted waveform; 0 for no waveform.
+def _decoded(path: Path) -> Mix:
+    """Returns a recording as one waveform [T] at 16 kHz, and how its channels were mixed.
 
     Raises:
-        UserError: the recording is invalid.
+        UserError: it is too long, or cannot be decoded.
     """
+    return mix_16k(*load(path, max_seconds=MAX_SECONDS, max_values=MAX_SAMPLES))
+
+
+def _about(mixed: Mix) -> dict[str, Any]:
+    return {"seconds": round(len(mixed.waveform) / SAMPLE_RATE, 4), "note": mixed.note}
+
+
+class Answers:
+    """Answers recordings with values for JSON; safe to share between threads."""
+
+    def __init__(self, speller: Speller) -> None:
+        self._speller, self._recognizer = speller, speller.recognizer
+
+    def letter(self, path: Path, name: str, waveform: int, judge: bool = False) -> dict[str, Any]:
+        """Returns the letter of a recording, and its waveform as a number of bars if that is not 0.
+
+        Args:
+            path: of the recording.
+            name: of the recording.
+            waveform: number of bars.
+            judge: whether the second judge is asked.
+
+        Raises:
+            UserError: the recording is invalid.
+            HTTPException: there is no second judge.
+        """
+        if judge and self._recognizer.judge is None:
+            raise HTTPException(400, "judge: this server has none; start it with --judge whisper")
+        mixed = _decoded(path)
+        (found,) = self._recognizer.recognize([Second.of(mixed, self._recognizer.audio)], judge)
+        values = letter_values(name, found) | _about(mixed)
+        values["probabilities"] = {letter: round(probability, 6) for letter, probability in sorted(found.ranked)}
+        return values | {"waveform": loudness(mixed.waveform, waveform)} if waveform else values
+
+    def spelling(self, path: Path, name: str, words: str, best: int) -> dict[str, Any]:
+        """Returns the letters of a recording in a row, and the best words if there is a list of words.
+
+        Raises:
+            UserError: the recording or the list is invalid.
+        """
+        listed = WordList(re.split(r"[\s,]+", words), self._recognizer.labels) if words.strip() else None
+        mixed = _decoded(path)
+        found = self._speller.spell_mixed(mixed)
+        ranked = listed.rank(found.lattice)[:best] if listed else None
+        return spelling_values(name, found, ranked) | _about(mixed)
+
+
+@lru_cache(maxsize=4)
+def _listed(words: tuple[str, ...], labels: tuple[str, ...]) -> WordList:
+    return WordList(words, labels)
+
+
+def _offer(labels: tuple[str, ...], spelled: Spelled) -> list[dict[str, Any]]:
+    """Returns the best words that begin with what is spelled so far.
+
+    Raises:
+        HTTPException: a letter is no label of the model, or no word has one.
+    """
+    rows = np.zeros((len(spelled.letters), len(labels)))
+    for number, (row, letter) in enumerate(zip(rows, spelled.letters, strict=True)):
+        for name, probability in letter.items():
+            if (label := find_label(name, labels)) is None:
+                raise HTTPException(422, f"letters.{number}: expected {one_of(labels)}, found {name[:40]!r}")
+            row[label] = probability
     try:
-        _require_short(path)
-        mono = to_mono_16k(*load(path, 0.0, MAX_SECONDS))
-        found = recognizer(mono, SAMPLE_RATE)
+        ranked = _listed(tuple(spelled.words), labels).offer(np.log(rows + 1e-9))
     except UserError as error:
-        raise UserError(str(error).replace(str(path), name)) from error
-    values = letter_values(name, found) | {"seconds": round(len(mono) / SAMPLE_RATE, 4)}
-    return values | {"waveform": loudness(mono, bars)} if bars else values
+        raise HTTPException(422, str(error)) from error
+    return [{"word": word, "probability": round(probability, 6)} for word, probability in ranked[: spelled.best]]
 
 
-class _Recognize:
-    """The endpoint for recordings."""
+class _Endpoint:
+    """An endpoint that takes recordings.
 
-    def __init__(self, recognizer: Recognizer, folder: Path) -> None:
-        self._recognizer, self._folder = recognizer, folder
-        self._turns = anyio.CapacityLimiter(max(1, os.cpu_count() or 1))  # other requests wait
+    Args:
+        operation: what it takes and returns.
+        answer: called with path, name and options; returns values for JSON.
+        turns: limits how many requests are answered at the same time.
+    """
+
+    def __init__(
+        self, operation: Operation, answer: Callable[..., dict[str, Any]], turns: anyio.CapacityLimiter
+    ) -> None:
+        assert operation.options is not None
+        self.route = Route(operation.path, self.post, methods=[operation.method])
+        self._options, self._answer, self._turns = operation.options, answer, turns
 
     async def post(self, request: Request) -> Response:
-        """Returns the letter of the recording in a request's body."""
+        """Returns the answer to the recordings in a request's body."""
         _require_same_site(request)
-        name = Path(request.query_params.get("name", "")).name[:100] or "recording"
-        wanted = request.query_params.get("waveform", "0")
-        bars = min(int(wanted), MAX_BARS) if wanted.isdecimal() and len(wanted) < 9 else 0
-        suffix = Path(name).suffix.lower()
-        file, path = tempfile.mkstemp(suffix if suffix in FFMPEG_SUFFIXES else "", dir=self._folder)
-        os.close(file)
+        query = request.query_params
+        read_options(self._options, query)  # before the upload
+        boundary = form_boundary(request)
+        with tempfile.TemporaryDirectory(prefix="speechmlp-", ignore_cleanup_errors=True) as folder:
+            body = Path(folder) / "body"
+            await receive(request, body)
+            values = await anyio.to_thread.run_sync(self._answer_all, body, boundary, query, limiter=self._turns)
+        return JSONResponse(values)
+
+    def _answer_all(self, body: Path, boundary: bytes | None, query: Mapping[str, str]) -> dict[str, Any]:
+        fields: dict[str, str] = {}
+        if boundary is None:
+            uploads = [Upload("", body)]
+        else:
+            uploads, fields = read_form(body, boundary)
+        options = read_options(self._options, fields, query)
+        given = plain_name(options.pop("name"))
+        results = [self._answer_one(upload.path, upload.name or given or "recording", options) for upload in uploads]
+        failures = [result["error"] for result in results if "error" in result]
+        if len(failures) == len(results):
+            raise HTTPException(422, "; ".join(failures))
+        return results[0] if len(results) == 1 else {"results": results}
+
+    def _answer_one(self, path: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
         try:
-            await _receive(request, Path(path))
-            values = await anyio.to_thread.run_sync(
-                recognize, self._recognizer, Path(path), name, bars, limiter=self._turns
-            )
+            return self._answer(path, name, **options)
         except UserError as error:
-            raise HTTPException(422, " ".join(str(error).split())) from error
-        finally:
-            Path(path).unlink(missing_ok=True)
-        return JSONResponse(values, headers=HEADERS)
+            return {"path": name, "error": " ".join(str(error).replace(str(path), name).split())}
 
 
-async def _error(_request: Request, error: Exception) -> Response:
+class _SameShape:
+    """Gives every answer the security headers, and errors in plain text the shape of all others.
+
+    Args:
+        app: the application. The only error that it answers in plain text is that of `TrustedHostMiddleware`.
+        hosts: accepted host names, for the message.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = False
+
+        async def reshaped(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                refused = message["status"] >= 400 and headers.get("content-type", "").startswith("text/plain")
+            if not refused:
+                await send(message)
+            elif message["type"] == "http.response.body":
+                text = f"Host: expected {', '.join(self._hosts)}, found {Headers(scope=scope).get('host')!r}"
+                await JSONResponse({"error": text}, 400, HEADERS)(scope, receive, send)
+
+        await self._app(scope, receive, reshaped)
+
+
+async def _error(request: Request, error: Exception) -> Response:
     """Returns an error as one line of JSON."""
-    if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, HEADERS | dict(error.headers or {}))
     if isinstance(error, ClientDisconnect):
-        return Response(status_code=400)
-    return JSONResponse({"error": "internal error; the recording was not recognised"}, 500, HEADERS)
+        return Response(status_code=400)  # which nobody reads
+    if not isinstance(error, HTTPException):
+        return JSONResponse({"error": "internal error; the recording was not recognised"}, 500)
+    text, headers = error.detail, dict(error.headers or {})
+    if error.status_code == 404:
+        text = f"there is nothing at this address; {DOCUMENT.path} describes the API"
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted({"OPTIONS", *headers["Allow"].split(", ")}))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
+        text = f"method: expected {headers['Allow']}, found {request.method[:20]}"
+    return JSONResponse({"error": text}, error.status_code, headers)
 
 
-def make_app(recognizer: Recognizer, model: str, hosts: Sequence[str], folder: Path) -> Starlette:
+def make_app(speller: Speller, model: str, hosts: Sequence[str]) -> ASGIApp:
     """Returns the application.
 
     Args:
-        recognizer: the model.
+        speller: the model.
         model: its name, shown by the page.
         hosts: accepted host names, against DNS rebinding; * for any.
-        folder: of uploads during recognition.
     """
-    about: Mapping[str, Any] = {
+    logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # broken forms are answered, not logged
+    about = {
         "speechmlp": __version__,
         "model": model,
-        "labels": LETTERS,
+        "labels": speller.recognizer.labels,
+        "judge": speller.recognizer.judge is not None,
         "max_bytes": MAX_BYTES,
         "max_seconds": MAX_SECONDS,
     }
-    contents = {path: files("speechmlp.serve").joinpath("page", name).read_bytes() for path, (name, _) in PAGE.items()}
+    contents = {path: files("speechmlp").joinpath(name).read_bytes() for path, (name, _) in PAGE.items()}
+    document = openapi()
 
     async def static(request: Request) -> Response:
         path = request.url.path
-        return Response(contents[path], media_type=PAGE[path][1], headers=HEADERS)
+        return Response(contents[path], media_type=PAGE[path][1])
 
     async def describe(_request: Request) -> Response:
-        return JSONResponse(about, headers=HEADERS)
+        return JSONResponse(about)
 
-    return Starlette(
+    async def describe_api(_request: Request) -> Response:
+        return JSONResponse(document)
+
+    async def live(request: Request) -> Response:
+        _require_same_site(request)
+        options = read_options(LiveOptions, request.query_params)
+        samples = await receive_small(request)
+        return JSONResponse(await anyio.to_thread.run_sync(partial(sessions.answer, samples, **options), limiter=turns))
+
+    async def words(request: Request) -> Response:
+        _require_same_site(request)
+        spelled = read_body(Spelled, await receive_small(request, json=True))
+        offer = partial(_offer, speller.recognizer.labels, spelled)
+        return JSONResponse({"words": await anyio.to_thread.run_sync(offer, limiter=turns)})
+
+    answers = Answers(speller)
+    sessions = Sessions(speller)
+    turns = anyio.CapacityLimiter(max(1, os.cpu_count() or 1))  # other requests wait
+    app = Starlette(
         routes=[
             *(Route(path, static) for path in PAGE),
-            Route("/api", describe),
-            Route("/api/recognize", _Recognize(recognizer, folder).post, methods=["POST"]),
+            Route(ABOUT.path, describe),
+            Route(DOCUMENT.path, describe_api),
+            _Endpoint(RECOGNIZE, answers.letter, turns).route,
+            _Endpoint(SPELL, answers.spelling, turns).route,
+            Route(LIVE.path, live, methods=[LIVE.method]),
+            Route(WORDS.path, words, methods=[WORDS.method]),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)],
         exception_handlers={HTTPException: _error, ClientDisconnect: _error, Exception: _error},
     )
+    return _SameShape(app, hosts)

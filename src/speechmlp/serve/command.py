@@ -1,28 +1,31 @@
 """Serves a web page that recognises letters: `speechmlp serve`."""
 
 import argparse
-import ipaddress
 import os
 import signal
-import socket
 import sys
-import tempfile
 import threading
 import webbrowser
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmlp.audio_format import NUM_SAMPLES, SAMPLE_RATE
+from speechmlp.config.command_line import judge_options
 from speechmlp.environment import import_torchaudio
 from speechmlp.errors import UserError, run_command
 
 if TYPE_CHECKING:
+    import socket
+
     import uvicorn
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-MAX_CONNECTIONS = 512
+MAX_WAITING = 512
+"""Connections that wait to be accepted."""
+REQUIRED = ("starlette", "uvicorn", "python_multipart", "psutil", "platformdirs", "cryptography")
+"""Modules of the extra."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -35,34 +38,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt (default: the model in the package)")
     parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, metavar="N", default=8026, help="port; 0 for any free one (%(default)s)")
+    parser.add_argument(
+        "--https", action="store_true", help="encrypt, with a certificate that is made once; phones need it to record"
+    )
+    parser.add_argument("--certificate", metavar="FILE", type=Path, help="encrypt with this certificate (PEM)")
+    parser.add_argument("--key", metavar="FILE", type=Path, help="key of --certificate (default: in the same file)")
     parser.add_argument("--no-browser", action="store_true", help="only print the page's address")
+    judge_options(parser, "offer a second model for files, whose log-probabilities are added")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     return parser
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Returns a socket bound to an address.
-
-    Raises:
-        UserError: the address or port is not available.
-    """
-    if not 0 <= port <= 65_535:
-        raise UserError(f"--port: expected 0 to 65535, found {port}")
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
-        if os.name == "posix":  # on Windows it would let two servers share a port
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except OSError as error:
-        raise UserError(
-            f"{host}, port {port}: cannot listen there ({error.strerror or error}); choose another --port or --host"
-        ) from error
-    return listening
-
-
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _has_screen() -> bool:
@@ -70,7 +54,7 @@ def _has_screen() -> bool:
     return os.name != "posix" or sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
 
 
-def _run(server: "uvicorn.Server", listening: socket.socket) -> None:
+def _run(server: "uvicorn.Server", listening: "socket.socket") -> None:
     """Answers requests until Ctrl-C or SIGTERM, and finishes the running ones first."""
     # Signals reach the main thread, so they end this command like any other, whatever the server is doing.
     with ThreadPoolExecutor(1) as pool:
@@ -83,52 +67,96 @@ def _run(server: "uvicorn.Server", listening: socket.socket) -> None:
         answering.result()
 
 
-def _serve(arguments: argparse.Namespace) -> int:
-    with _listen(arguments.host, arguments.port) as listening:  # fails before the work if the port is taken
-        import_torchaudio()
+def _require_extra() -> None:
+    """Checks that the packages of the extra are installed.
+
+    Raises:
+        UserError: one is missing.
+    """
+    for name in REQUIRED:
         try:
-            import starlette  # noqa: F401
-            import uvicorn
+            import_module(name)
         except ImportError as error:
             raise UserError(f"{error.name} is not installed: python -m pip install 'speechmlp[serve]'") from error
-        import torch
 
-        from speechmlp.recognition.recognizer import WEIGHTS, load_recognizer
+
+def _certificate(arguments: argparse.Namespace, hosts: Sequence[str]) -> tuple[Path | None, Path | None]:
+    """Returns the files of certificate and key; none without HTTPS.
+
+    Raises:
+        UserError: the options or the files are invalid.
+    """
+    from platformdirs import user_data_path
+
+    from speechmlp.serve.addresses import LOOPBACK
+    from speechmlp.serve.certificate import check_certificate, self_signed
+
+    if arguments.certificate is not None:
+        check_certificate(arguments.certificate, arguments.key)
+        return arguments.certificate, arguments.key
+    if arguments.key is not None:
+        raise UserError("--key: expected together with --certificate")
+    if not arguments.https:
+        return None, None
+    return self_signed(user_data_path("speechmlp", appauthor=False), [*LOOPBACK, *hosts]), None
+
+
+def _announce(urls: Sequence[str], host: str, https: bool, local: bool) -> None:
+    """Prints where the page is, and warns if other machines can reach it."""
+    if not local:
+        unsafe = "" if https else ", without encryption, and their browsers will not allow the microphone (see --https)"
+        print(
+            f"warning: {host} can be reached from other machines; anybody there can use this page{unsafe}",
+            file=sys.stderr,
+        )
+    others = [f"On other devices: {url}" for url in urls[1:]]
+    print(f"Say a letter at {urls[0]} (Ctrl-C ends)", *others, sep="\n", flush=True)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    _require_extra()
+    from speechmlp.serve.addresses import LOOPBACK, is_loopback, listen, openable
+
+    with listen(arguments.host, arguments.port) as listening:  # fails before the work if the port is taken
+        address, port = listening.getsockname()[:2]
+        hosts = openable(arguments.host, address)
+        certificate, key = _certificate(arguments, hosts)
+        import_torchaudio()
+        import torch
+        import uvicorn
+
+        from speechmlp.recognition.speller import load_speller
+        from speechmlp.runs.checkpoint import find_checkpoint
         from speechmlp.runs.folder import model_name
         from speechmlp.serve.app import make_app
+        from speechmlp.serve.connections import Connection
 
-        recognizer = load_recognizer(arguments.checkpoint, arguments.device)
+        speller = load_speller(arguments.checkpoint, arguments.device)
+        if arguments.judge and (warning := speller.recognizer.add_judge(arguments.judge, arguments.judge_model)):
+            print(f"warning: {warning}", file=sys.stderr)
         torch.set_num_threads(1)  # recordings are recognised in parallel instead
-        recognizer(torch.zeros(NUM_SAMPLES), SAMPLE_RATE)  # the first call is the slowest
-        address, port = listening.getsockname()[:2]
-        shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-        url = f"http://{shown}:{port}/"
-        local = _is_loopback(address)
-        if not local:
-            print(
-                f"warning: {address} can be reached from other machines; anybody there can use this page, without "
-                "encryption, and their browsers will not allow the microphone",
-                file=sys.stderr,
-            )
-        with tempfile.TemporaryDirectory(prefix="speechmlp-") as folder:
-            hosts = [*LOOPBACK, shown] if local else ["*"]
-            app = make_app(recognizer, model_name(Path(arguments.checkpoint or WEIGHTS)), hosts, Path(folder))
-            config = uvicorn.Config(
-                app,
-                log_level="error",
-                access_log=False,
-                server_header=False,
-                ws="none",
-                lifespan="off",
-                limit_concurrency=MAX_CONNECTIONS,
-                timeout_graceful_shutdown=5,
-            )
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder above is removed too
-            listening.listen(MAX_CONNECTIONS)
-            print(f"Say a letter at {url} (Ctrl-C ends)", flush=True)
-            if not arguments.no_browser and _has_screen():
-                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-            _run(uvicorn.Server(config), listening)
+        speller.recognizer(torch.zeros(NUM_SAMPLES), SAMPLE_RATE)  # the first call is the slowest
+        local = is_loopback(address)
+        known = list(dict.fromkeys([*LOOPBACK, *hosts])) if local else ["*"]
+        config = uvicorn.Config(
+            make_app(speller, model_name(find_checkpoint(arguments.checkpoint or "packaged")), known),
+            http=Connection,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            lifespan="off",
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+            timeout_graceful_shutdown=5,
+        )
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that recordings are removed too
+        listening.listen(MAX_WAITING)
+        urls = [f"{'https' if certificate else 'http'}://{host}:{port}/" for host in hosts]
+        _announce(urls, address, certificate is not None, local)
+        if not arguments.no_browser and _has_screen():
+            threading.Thread(target=webbrowser.open, args=(urls[0],), daemon=True).start()
+        _run(uvicorn.Server(config), listening)
     return 0
 
 

@@ -57,7 +57,7 @@ class Processes:
         digest = hashlib.sha256(f"{seed} {self.rank}".encode()).digest()
         return seed if self.first else int.from_bytes(digest[:4], "big")
 
-    def share(self, positions: Tensor) -> Tensor:
+    def part(self, positions: Tensor) -> Tensor:
         """Returns this process's part of positions [N]; all of them if there are fewer than processes."""
         return positions if len(positions) < self.count else positions.tensor_split(self.count)[self.rank]
 
@@ -79,12 +79,12 @@ class Processes:
         return tensor
 
     def whole(self, part: Tensor, count: int) -> Tensor:
-        """Returns [N, ...], the parts [n, ...] that the processes computed for `share(arange(N))`, in order."""
+        """Returns [N, ...], the parts [n, ...] that the processes computed for `part(arange(N))`, in order."""
         if self.count == 1:
             return part
         everything = part.new_zeros(count, *part.shape[1:])
         if count >= self.count or self.first:
-            everything[self.share(torch.arange(count))] = part
+            everything[self.part(torch.arange(count))] = part
         return self.add(everything)  # a number and zeros: exact
 
     def from_first(self, make: Callable[[], T]) -> T:

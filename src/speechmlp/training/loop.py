@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,12 +16,12 @@ from speechmlp.data.sampler import Sampler, batch_sizes, num_batches
 from speechmlp.errors import UserError
 from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.runs.history import EpochRecord, next_record
-from speechmlp.training.distillation import Teachers
 from speechmlp.training.distributed import ALONE, Processes
 from speechmlp.training.divergence import dead_layers, has_not_moved
-from speechmlp.training.losses import Learner, predict_shared
+from speechmlp.training.losses import Learner, Teachers, predict_shared
 from speechmlp.training.optimizers import scheduled_lr, set_lr
-from speechmlp.training.signals import Interrupted, PartialEpoch
+from speechmlp.training.remaining import Remaining
+from speechmlp.training.partial import Interrupted, PartialEpoch
 from speechmlp.training.step import TrainingStep
 
 CHECK_EVERY = 100
@@ -44,6 +44,8 @@ class Task:
         partial: the epoch after those in `history`, if it has begun.
         processes: that train the model, each on a part of every batch; all of them get the same records.
         warn: called with what does not stop training and should be known.
+        remaining: the time until the last epoch ends; started here.
+        checked: positions int64 [M] of training letters whose accuracy is recorded after each epoch; None for none.
     """
 
     model: SpeechClassifier
@@ -56,6 +58,8 @@ class Task:
     partial: PartialEpoch | None = None
     processes: Processes = ALONE
     warn: Callable[[str], None] = lambda _: None
+    remaining: Remaining = field(default_factory=Remaining)
+    checked: Tensor | None = None
 
 
 class _LossSum:
@@ -103,15 +107,21 @@ def _begin_epoch(task: Task, epoch: int) -> tuple[Tensor, int, float]:
     return order, task.partial.steps, task.partial.loss
 
 
-def _validate(task: Task, epoch: int) -> tuple[float, float]:
-    """Returns the loss, in nats, and the accuracy on the validation set."""
+def _right(logits: Tensor, labels: Tensor) -> float:
+    return (logits.argmax(1) == labels).double().mean().item()
+
+
+def _validate(task: Task, epoch: int) -> tuple[float, float, float | None]:
+    """Returns loss, in nats, and accuracy on the validation set; and the accuracy on the training letters checked."""
     used = task.model if task.average is None else task.average
     with dead_layers(used.network, task.warn):
         logits, labels = predict_shared(used, task.valid, task.processes)
     loss = F.cross_entropy(logits, labels).item()
     if not math.isfinite(loss):
         raise UserError(f"epoch {epoch}: the validation loss is {loss}; try a smaller training.optimizer.lr")
-    return loss, (logits.argmax(1) == labels).double().mean().item()
+    if task.checked is None:
+        return loss, _right(logits, labels), None
+    return loss, _right(logits, labels), _right(*predict_shared(used, task.corpus, task.processes, task.checked))
 
 
 def train(
@@ -141,10 +151,13 @@ def train(
     do_step = TrainingStep(learner, task.model, task.average, config, optimizer, processes)
     history = list(task.history)
     steps = num_batches(task.sampler.count, config.batch_size)  # of an epoch
+    total_steps = config.epochs * steps
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
         order, done, total = _begin_epoch(task, epoch)
         losses = _LossSum(total)
+        if epoch == len(task.history) + 1:
+            task.remaining.begin((epoch - 1) * steps + done)
         task.model.train()
         do_step.watch.begin(epoch, done)
         batches = corpus.positions(config.batch_size, order[done * config.batch_size :])
@@ -152,11 +165,13 @@ def train(
         with tqdm(batches, title, steps, leave=False, disable=hidden, initial=done) as progress:
             for positions in progress:
                 step, size = (epoch - 1) * steps + done, len(positions)
-                lr = scheduled_lr(config, step, config.epochs * steps)
+                lr = scheduled_lr(config, step, total_steps)
                 set_lr(optimizer, lr)
-                loss = do_step(corpus.take(processes.share(positions)), size, step)
+                loss = do_step(corpus.take(processes.part(positions)), size, step)
                 losses.add(loss * (processes.weight(size) * size / processes.count))
                 done += 1
+                if not progress.disable:
+                    progress.set_postfix_str(f"run: {task.remaining.text(step + 1, total_steps)}", refresh=False)
                 if done % CHECK_EVERY == 0:
                     do_step.watch.look()
                     losses.read()
@@ -169,12 +184,14 @@ def train(
         all_losses = processes.add(torch.tensor(losses.read(), dtype=torch.float64, device=corpus.device))
         train_loss = all_losses.item() / len(order)
 
-        valid_loss, valid_accuracy = _validate(task, epoch)
+        valid_loss, valid_accuracy, train_accuracy = _validate(task, epoch)
         before = history[-1].valid_loss if history else math.nan
         if has_not_moved(before, valid_loss) and lr > 0.01 * config.optimizer.lr:  # slow at a schedule's end is meant
             task.warn(f"epoch {epoch}: the loss has not moved; try another training.optimizer.lr")
         seconds = round(time.perf_counter() - started, 3)
-        record = next_record(history, config, epoch * steps, lr, train_loss, valid_loss, valid_accuracy, seconds)
+        record = next_record(
+            history, config, epoch * steps, lr, train_loss, valid_loss, valid_accuracy, seconds, train_accuracy
+        )
         history.append(record)
         yield record
         if record.stop:

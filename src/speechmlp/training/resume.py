@@ -1,4 +1,4 @@
-"""Start of a training run: from the beginning, or from the last checkpoint in its folder."""
+"""Start of a training run: from random weights, from a trained model, or from the last checkpoint in its folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from speechmlp.config.loading import load_config, override_config, require_same_settings
+from speechmlp.config.loading import load_config, override_config, require_same_settings, validate_config
 from speechmlp.config.schema import Config
-from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint
+from speechmlp.runs.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from speechmlp.runs.folder import CONFIG, LAST, lock_run, named_run, write_metrics
 from speechmlp.runs.history import finished
 from speechmlp.training.distributed import Processes
@@ -31,6 +31,24 @@ class Start:
     last: Checkpoint | None = None
     lock: FileLock | None = None
     over: str | None = None
+
+
+def load_start(config: Config) -> tuple[Config, Checkpoint | None]:
+    """Returns the configuration with the front end and the layers of the model to start from, and its checkpoint.
+
+    The front end and the layers stay as configured, and there is no checkpoint, without `start_from`.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or does not suit the rest of the configuration.
+    """
+    given = config.training.start_from
+    if given is None:
+        return config, None
+    trained = load_checkpoint(find_checkpoint(given))
+    same = ("input", "front_end", "model")
+    taken = {section: getattr(trained.config, section) for section in same}
+    changed = config.model_copy(update=taken).model_dump(mode="json")
+    return validate_config(changed, f"training.start_from={given}"), trained
 
 
 def resume(run: Path, overrides: Sequence[str], processes: Processes) -> Start:
@@ -66,5 +84,5 @@ def go_on(config: Config, processes: Processes) -> Start:
     if run is None:
         return Start(config)
     start = resume(run, [], processes)
-    require_same_settings(config, start.config, run)
+    require_same_settings(load_start(config)[0], start.config, run)
     return start

@@ -4,29 +4,34 @@ import copy
 import shlex
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from speechmlp.config.schema import Config
-from speechmlp.errors import UserError
-from speechmlp.evaluation.metrics import fit_reject_below, fit_temperature
+from speechmlp.config.schema import Config, MLPConfig
+from speechmlp.errors import UserError, out_of_memory
+from speechmlp.evaluation.advice import advise
+from speechmlp.evaluation.calibration import calibrate
+from speechmlp.evaluation.metrics import find_baseline
+from speechmlp.evaluation.text import format_baseline, format_calibration
+from speechmlp.labels import describe
 from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.models.inference import make_deterministic, predict, select_device
-from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from speechmlp.runs.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, rewrite_checkpoint, save_checkpoint
 from speechmlp.runs.folder import BEST, LAST, create_run, lock_run, write_metrics
 from speechmlp.runs.history import EpochRecord, kept_epoch
 from speechmlp.training.corpora import Corpora
-from speechmlp.training.distillation import Teachers, same_features
 from speechmlp.training.distributed import ALONE, Processes
 from speechmlp.training.divergence import NonFiniteError
 from speechmlp.training.loop import Task, batch_positions, train
-from speechmlp.training.losses import fit_normalizer
+from speechmlp.training.losses import Teachers, fit_normalizer, same_features
 from speechmlp.training.optimizers import build_optimizer, restore_optimizer
-from speechmlp.training.resume import Start
-from speechmlp.training.signals import Interrupted, Interruption, PartialEpoch
+from speechmlp.training.remaining import Remaining
+from speechmlp.training.resume import Start, load_start
+from speechmlp.interruption import Interruption
+from speechmlp.training.partial import Interrupted, PartialEpoch
 from speechmlp.training.tensorboard import Board
 
 
@@ -38,13 +43,27 @@ def load_teachers(config: Config, device: torch.device) -> Teachers | None:
     """
     if config.training.distill is None:
         return None
-    trained = [load_checkpoint(path) for path in config.training.distill.teachers]
+    trained = [load_checkpoint(find_checkpoint(path)) for path in config.training.distill.teachers]
     for path, teacher in zip(config.training.distill.teachers, trained, strict=True):
+        if teacher.config.labels != config.labels:
+            raise UserError(f"{path}: its labels are {describe(teacher.config.labels)}; expected those of the student")
+        if teacher.config.input != config.input:
+            raise UserError(f"{path}: expected the input of this configuration, found {teacher.config.input!r}")
         if not same_features(teacher.config, config):
             raise UserError(
                 f"{path}: its front end computes other features; expected the front_end of this configuration"
             )
     return Teachers(config.training.distill, [teacher.model.to(device) for teacher in trained])
+
+
+def _describe_head(labels: tuple[str, ...], before: tuple[str, ...]) -> str:
+    """Returns what to say about the last layer of a model that starts from one with other labels; nothing if equal."""
+    if labels == before:
+        return ""
+    kept, new = ([label for label in labels if (label in before) == known] for known in (True, False))
+    dropped = [label for label in before if label not in labels]
+    parts = [("kept for", kept), ("new for", new), ("dropped for", dropped)]
+    return "; its last layer: " + ", ".join(f"{how} {describe(some)}" for how, some in parts if some)
 
 
 @dataclass(frozen=True)
@@ -107,6 +126,10 @@ def fit(
         return Fit(training.run, tuple(training.history), signal)
 
 
+def _percent(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{100 * accuracy:.2f}%"
+
+
 class TrainingRun:
     """A model in training and its folder.
 
@@ -127,23 +150,36 @@ class TrainingRun:
     """
 
     def __init__(self, start: Start, name: str, processes: Processes = ALONE) -> None:
-        config = self.config = start.config
+        config, trained = load_start(start.config) if start.last is None else (start.config, None)
+        self.config = config
         self.processes = processes
         self.device = select_device(config.device)
         if config.training.deterministic:
             make_deterministic(self.device)
         self.corpora = Corpora.open(config, self.device)
+        self._require_two_for_batch_norm()
+        self._head = ""
         torch.manual_seed(config.training.seed)
-        self.model = processes.sharing_statistics(SpeechClassifier(config).to(self.device))
+        model = SpeechClassifier(config)
+        if trained is not None:
+            model.take_weights(trained.model)
+            self._head = _describe_head(config.labels, trained.config.labels)
+        self.model = processes.sharing_statistics(model.to(self.device))
         self.optimizer = build_optimizer(config.training.optimizer, self.model.parameters())
-        if start.last is None:
+        if start.last is None and trained is None:
             fit_normalizer(self.model, self.corpora.corpus, processes)
         self.teachers = load_teachers(config, self.device)
+        self.trained_on = self.corpora.fingerprints() if processes.first else None
+        for earlier in (trained, start.last):
+            if earlier is not None and earlier.trained_on is not None and self.trained_on is not None:
+                self.trained_on |= earlier.trained_on
         self.board = Board() if config.output.tensorboard and processes.first else None
         self.average = copy.deepcopy(self.model).eval() if config.training.ema else None
         self.used = self.model if self.average is None else self.average
         self.history: list[EpochRecord] = []
         self.partial: PartialEpoch | None = None
+        early = config.training.patience is not None or config.training.stop_at_loss is not None
+        self.remaining = Remaining(at_most=early)
         self._warned: set[str] = set()
         self._lock = start.lock  # held until this process ends
         if start.run is None:
@@ -154,6 +190,19 @@ class TrainingRun:
             self.run = start.run
         if start.last is not None:
             self._restore(start.last)
+
+    def _require_two_for_batch_norm(self) -> None:
+        """Checks that no batch of batch normalisation has a single utterance.
+
+        Raises:
+            UserError: an epoch has one utterance, or fewer than two for each process.
+        """
+        model, count = self.config.model, self.corpora.sampler.count
+        if isinstance(model, MLPConfig) and model.norm == "batch" and count < 2:
+            raise UserError(
+                f"{self.config.corpus.manifest}: expected 2 or more training utterances with model.norm batch, found "
+                f"{count}; add recordings, or choose model.norm=layer"
+            )
 
     def _restore(self, last: Checkpoint) -> None:
         """Restores weights, optimizer and progress from a checkpoint."""
@@ -166,6 +215,8 @@ class TrainingRun:
                 self.average.load_state_dict(last.model.state_dict())
             self.partial = PartialEpoch.read(state["partial"]) if state.get("partial") else None
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            if out_of_memory(error):
+                raise
             raise UserError(
                 f"{self.run}: the overrides change the model or optimizer; start a new run instead"
             ) from error
@@ -186,6 +237,8 @@ class TrainingRun:
     def print_summary(self) -> None:
         """Prints the corpora, the size of the model, and the folder."""
         self.corpora.print_summary(self.config)
+        if self.config.training.start_from is not None and not self.history:
+            print(f"Start: {self.config.training.start_from}, whose front_end and model sections are used{self._head}")
         processes = f", {self.processes.count} processes" if self.processes.count > 1 else ""
         print(f"Model: {self.model.num_parameters():,} parameters on {self.device}{processes}")
         print(f"Run: {self.run}", flush=True)
@@ -203,6 +256,8 @@ class TrainingRun:
             self.partial,
             self.processes,
             self._warn,
+            self.remaining,
+            self.corpora.checked(),
         )
 
     def _warn(self, warning: str) -> None:
@@ -214,55 +269,60 @@ class TrainingRun:
     def _save_last(self, begun: PartialEpoch | None = None) -> None:
         weights = None if self.average is None else self.model.state_dict()
         state = {"optimizer": self.optimizer.state_dict(), "model": weights, "partial": begun and vars(begun)}
-        save_checkpoint(self.run / LAST, self.config, self.used, self.history, state)
+        save_checkpoint(self.run / LAST, self.config, self.used, self.history, state, trained_on=self.trained_on)
 
     def _keep_best(self) -> list[str]:
         """Makes best.pt ready for use; returns lines about it."""
         kept = kept_epoch(self.history, self.config.training)
         assert kept is not None
-        learnt_too = ", which were trained on too" if self.config.corpus.learn == "train+valid" else ""
+        also_trained = ", which were trained on too" if self.config.corpus.learn == "train+valid" else ""
         which = self.config.training.keep.capitalize()
-        share = f"{100 * kept.valid_accuracy:.2f}% of the validation letters{learnt_too}"
-        lines = [f"Stopped: {self.history[-1].stop}", f"{which}: {share}, epoch {kept.epoch}, {self.run / BEST}"]
+        accuracy = f"{100 * kept.valid_accuracy:.2f}% of the validation letters{also_trained}"
+        lines = [f"Stopped: {self.history[-1].stop}", f"{which}: {accuracy}, epoch {kept.epoch}, {self.run / BEST}"]
         best = load_checkpoint(self.run / BEST)
-        logits, labels = predict(best.model.to(self.device), self.corpora.valid)
-        if self.board is not None:
-            self.board.close(kept.epoch, logits, labels, self.corpora.valid)
+        model = best.model.to(self.device)
+        logits, labels = predict(model, self.corpora.valid)
+        best = replace(best, history=self.history)  # those after the kept one too
         if self.config.corpus.learn == "train":  # on utterances trained on, every model is overconfident
-            temperature = fit_temperature(logits, labels)
-            reject_below = fit_reject_below(logits / temperature)
-            save_checkpoint(
-                self.run / BEST,
-                best.config,
-                best.model,
-                best.history,
-                temperature=temperature,
-                reject_below=reject_below,
+            negatives = [predict(model, part)[0] for part in self.corpora.valid_negatives(self.config)]
+            others = torch.cat(negatives) if negatives else None
+            temperature, reject_below, found = calibrate(logits, labels, others, "validation letters")
+            best = replace(best, temperature=temperature, reject_below=reject_below, calibration=found)
+            lines += format_calibration(best.temperature, best.reject_below, found)
+        else:
+            lines.append(
+                "Rejects nothing: temperature and threshold need letters that it was not trained on (calibrate)"
             )
-            lines.append(f"Temperature: {temperature:.3f}, fitted on the validation letters")
-            lines.append(f"Rejects below a probability of {reject_below:.3f}, as it does one in 20 of them")
-        return lines
-
-    def _write(self, record: EpochRecord) -> list[str]:
-        """Writes what an epoch changed; returns lines about the end of training."""
-        # last.pt is written after best.pt: if the process is killed in between, the epoch is repeated.
-        if record.best:
-            save_checkpoint(self.run / BEST, self.config, self.used, self.history)
-        lines = self._keep_best() if record.stop else []
-        self._save_last()
-        write_metrics(self.run, self.history)
+        rewrite_checkpoint(self.run / BEST, best)
+        if self.board is not None:
+            calibrated = logits / best.temperature
+            valid = (self.corpora.valid, self.corpora.valid_utterances)
+            self.board.close(kept.epoch, calibrated, labels, best.reject_below, *valid)
+        baseline, train = find_baseline(labels, self.config.labels), kept.train_accuracy
+        lines.append(format_baseline(baseline, train_accuracy=train))
+        advice = advise(self.config, baseline, kept.valid_accuracy, train, None)
+        if self.config.corpus.learn == "train" and advice is not None:
+            lines.append(f"What this means: {advice}")
         return lines
 
     def keep(self, record: EpochRecord) -> None:
         """Writes what the last epoch in the history changed, and prints its figures."""
         if self.board is not None:
             self.board.epoch(record)
-        lines = self._write(record)
+        # last.pt is written after best.pt: if the process is killed in between, the epoch is repeated.
+        if record.best:
+            save_checkpoint(self.run / BEST, self.config, self.used, self.history, trained_on=self.trained_on)
+        lines = self._keep_best() if record.stop else []
+        self._save_last()
+        write_metrics(self.run, self.history)
+        epochs = self.config.training.epochs
+        left = "" if record.stop else self.remaining.text(record.step, record.step // record.epoch * epochs)
         tqdm.write(
-            f"epoch {record.epoch}/{self.config.training.epochs}  "
+            f"epoch {record.epoch}/{epochs}  "
             f"train loss {record.train_loss:.4f}  valid loss {record.valid_loss:.4f}  "
-            f"valid accuracy {100 * record.valid_accuracy:.2f}%"
+            f"train accuracy {_percent(record.train_accuracy)}  valid accuracy {_percent(record.valid_accuracy)}"
             f"{'  best' if record.best and self.config.training.keep == 'best' else ''}"
+            f"{f'  {left}' if left else ''}"
         )
         for line in lines:
             print(line, flush=True)
@@ -285,7 +345,7 @@ class TrainingRun:
             UserError: a loss or a gradient is not finite, or a file cannot be written.
         """
         if self.board is not None:
-            self.board.open(self.run, len(self.history))
+            self.board.open(self.run, len(self.history), self.config)
         epochs = train(self.task(), self.optimizer, self.teachers, interruption)
         if self.processes.count == 1:
             interruption.wait()

@@ -35,15 +35,15 @@ class Recorder:
     Graph or not, the same kernels do the same with the same draws.
 
     Args:
-        learn: does a step and returns its loss.
+        do_step: does a step and returns its loss.
         device: a CUDA device.
     """
 
     WARM_UP = 3
     """Steps before one is recorded: the first ones make what stays, such as the optimizer's state."""
 
-    def __init__(self, learn: Callable[[Batch], Tensor], device: torch.device) -> None:
-        self._learn = learn
+    def __init__(self, do_step: Callable[[Batch], Tensor], device: torch.device) -> None:
+        self._do_step = do_step
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._done: Counter[int] = Counter()  # steps by number of utterances
         self._recorded: dict[int, _Recorded] = {}
@@ -57,23 +57,23 @@ class Recorder:
             usual = torch.cuda.current_stream(self._stream.device)
             self._stream.wait_stream(usual)
             with torch.cuda.stream(self._stream):
-                loss = self._learn(batch)
+                loss = self._do_step(batch)
             usual.wait_stream(self._stream)
             return loss
         if recorded is None:
             recorded = self._recorded[size] = self._record(batch)
-        for place, value in zip(recorded.batch, batch, strict=True):
-            place.copy_(value)
+        for kept, value in zip(recorded.batch, batch, strict=True):
+            kept.copy_(value)
         recorded.graph.replay()
         return recorded.loss.clone()
 
     def _record(self, batch: Batch) -> _Recorded:
         """Records a step on a copy of a batch, without doing it."""
         graph = torch.cuda.CUDAGraph()
-        places = Batch(*(value.clone() for value in batch))
+        inputs = Batch(*(value.clone() for value in batch))
         with torch.cuda.graph(graph, stream=self._stream):
-            loss = self._learn(places)
-        return _Recorded(graph, places, loss)
+            loss = self._do_step(inputs)
+        return _Recorded(graph, inputs, loss)
 
 
 class TrainingStep:
@@ -106,7 +106,7 @@ class TrainingStep:
         self._config, self._optimizer, self._processes = config, optimizer, processes
         device = next(model.parameters()).device
         recorded = device.type == "cuda" and processes.count == 1 and config.cuda_graphs
-        self._recorder = Recorder(self._learn, device) if recorded else None
+        self._recorder = Recorder(self._do_step, device) if recorded else None
         # The fraction of the model's weights that enters the average; on the device, because a graph reads it there.
         self._share = torch.zeros((), device=device)
         self.watch = StepWatch(model)
@@ -129,9 +129,9 @@ class TrainingStep:
             self._share.fill_(1 - min(self._config.ema, (1 + number) / (10 + number)))
         if self._recorder is not None:
             return self._recorder(batch)
-        return self._learn(batch, self._processes.weight(size))
+        return self._do_step(batch, self._processes.weight(size))
 
-    def _learn(self, batch: Batch, weight: float = 1.0) -> Tensor:
+    def _do_step(self, batch: Batch, weight: float = 1.0) -> Tensor:
         """Does a step; `weight` is that of this process in the mean gradient."""
         self._model.zero_grad(set_to_none=True)
         objective, loss = self._learner(batch)

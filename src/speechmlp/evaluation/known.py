@@ -1,0 +1,59 @@
+"""Which letters a model was trained on: by fingerprints of recordings, or by the manifests of its configuration."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from speechmlp.data.manifest import Utterance, read_manifest
+from speechmlp.errors import UserError
+from speechmlp.runs.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+
+
+def find_known(
+    checkpoint: Checkpoint, utterances: Sequence[Utterance], fingerprints: Sequence[bytes]
+) -> tuple[list[bool], list[str]]:
+    """Returns whether a model was trained on each of N letters, and manifests that would be needed to know it.
+
+    Checkpoints hold the fingerprints of their training letters. Earlier ones do not: then the manifests of their
+    configuration are read, if they are there. A checkpoint that started from one, such as an adapted one, was trained
+    on the letters of both.
+
+    Args:
+        checkpoint: of the model.
+        utterances: N lines of a manifest.
+        fingerprints: of the N recordings.
+    """
+    if checkpoint.trained_on is not None:
+        known, missing = [one in checkpoint.trained_on for one in fingerprints], list[str]()
+        if (earlier := _first_start(checkpoint)) is not None and earlier.trained_on is None:
+            older, missing = find_known(earlier, utterances, fingerprints)
+            known = [one or other for one, other in zip(known, older, strict=True)]
+        return known, missing
+    corpus = checkpoint.config.corpus
+    sources = [(corpus.manifest, corpus.learn.split("+")), *((part.manifest, ["train"]) for part in corpus.mix)]
+    paths: set[Path] = set()
+    missing = []
+    for manifest, splits in dict.fromkeys((name, tuple(splits)) for name, splits in sources):
+        try:
+            lines = read_manifest(manifest, allow_shared=True, allow_outside=True, labels=None)
+        except UserError:
+            missing.append(manifest)
+        else:
+            paths.update(line.path.resolve() for line in lines if line.split in splits)
+    return [utterance.path.resolve() in paths for utterance in utterances], missing
+
+
+def _first_start(checkpoint: Checkpoint) -> Checkpoint | None:
+    """Returns the model that the first one of a row of checkpoints started from, as far as they are there."""
+    found, seen = None, set[Path]()
+    while checkpoint.config.training.start_from is not None:
+        try:
+            path = find_checkpoint(checkpoint.config.training.start_from).resolve()
+            if path in seen:  # it was written over the one that it started from
+                break
+            checkpoint = found = load_checkpoint(path)
+        except UserError:
+            break
+        seen.add(path)
+        if checkpoint.trained_on is None:
+            break
+    return found

@@ -1,0 +1,222 @@
+"""Recordings in the body of a request: one as it is, or several as the files of a form."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+import anyio
+from python_multipart import FormParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, parse_options_header
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+MAX_BYTES = 16 << 20
+MAX_IGNORED = 4 * MAX_BYTES
+"""Bytes that are read of a body that is too large: many clients read no answer before they have sent all of it."""
+UPLOAD_SECONDS = 60.0
+"""Longest time of an upload."""
+MAX_FILES = 16
+"""Most recordings in a form."""
+MAX_PARTS = 64
+"""Most parts of a form."""
+MAX_PIECE = 1 << 21
+"""Largest body of samples from a microphone, 20 s at 48 kHz, or of words."""
+
+FORM = "multipart/form-data"
+EXPECTED = f"expected a recording as the request's body, or as a file of a form ({FORM})"
+CLOSE = {"Connection": "close"}
+"""For answers that do not wait for the rest of the request."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A recording that was sent.
+
+    Attributes:
+        name: without folders; empty if the client gave none.
+        path: of the recording.
+    """
+
+    name: str
+    path: Path
+
+
+def plain_name(name: str) -> str:
+    """Returns a file name without its folders, POSIX or Windows ones, and of bounded length."""
+    return PureWindowsPath(name).name[:100]
+
+
+def form_boundary(request: Request) -> bytes | None:
+    """Returns what separates the parts of a form; None if the body is a recording as it is.
+
+    Any other Content-Type says nothing about the body: curl and wget call every body a form of another kind.
+
+    Raises:
+        HTTPException: the headers announce no body, or one that is not accepted here.
+    """
+    found = _announced(request)
+    options = parse_options_header(request.headers.get("content-type"))[1]
+    if found == FORM:
+        if not options.get(b"boundary"):
+            text = f"Content-Type: {FORM} without a boundary; leave this header to the client, which adds the boundary"
+            raise HTTPException(400, text, CLOSE)
+        return options[b"boundary"]
+    if found.startswith("multipart/") or found.endswith(("/json", "+json")):
+        raise HTTPException(415, f"Content-Type: {EXPECTED}, found {found[:80]!r}", CLOSE)
+    return None
+
+
+def _announced(request: Request) -> str:
+    """Returns the type of a request's body, in lower case.
+
+    Raises:
+        HTTPException: the headers announce no body, or a compressed one.
+    """
+    headers = request.headers
+    if "content-length" not in headers and "transfer-encoding" not in headers:
+        raise HTTPException(411, f"the request has no Content-Length, so it has no body; {EXPECTED}")
+    if (coding := headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        answer = CLOSE | {"Accept-Encoding": "identity"}
+        raise HTTPException(415, f"Content-Encoding: expected none, found {coding[:80]!r}", answer)
+    return parse_options_header(headers.get("content-type"))[0].decode("latin-1").strip().lower()
+
+
+async def receive(request: Request, path: Path) -> None:
+    """Writes a request's body to a file.
+
+    Raises:
+        HTTPException: it is too large, too slow, or empty, or cannot be stored.
+    """
+    too_large = HTTPException(413, f"expected at most {MAX_BYTES >> 20} MB; one spoken letter is enough", CLOSE)
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > MAX_IGNORED:
+        raise too_large
+    size = 0
+    try:
+        with anyio.fail_after(UPLOAD_SECONDS), path.open("wb") as file:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= MAX_BYTES:
+                    file.write(chunk)
+                elif size > MAX_IGNORED:
+                    raise too_large
+    except TimeoutError as error:
+        raise HTTPException(408, f"the upload took longer than {UPLOAD_SECONDS:g} s", CLOSE) from error
+    except OSError as error:
+        raise HTTPException(507, f"the recording cannot be stored: {error.strerror or error}", CLOSE) from error
+    if size > MAX_BYTES:
+        raise too_large
+    if not size:
+        raise HTTPException(400, f"the recording is empty; {EXPECTED}")
+
+
+async def receive_small(request: Request, json: bool = False) -> bytes:
+    """Returns a request's body of at most `MAX_PIECE` bytes, which may be empty.
+
+    Args:
+        request: the request.
+        json: whether the body is JSON; otherwise it is samples.
+
+    Raises:
+        HTTPException: it is too large or too slow, or its headers announce something else.
+    """
+    kind = _announced(request)
+    if json != kind.endswith(("/json", "+json")) or kind.startswith("multipart/"):
+        expected = "application/json" if json else "samples, application/octet-stream"
+        raise HTTPException(415, f"Content-Type: expected {expected}, found {kind[:80]!r}", CLOSE)
+    body = bytearray()
+    try:
+        with anyio.fail_after(UPLOAD_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_PIECE:
+                    raise HTTPException(413, f"expected at most {MAX_PIECE >> 20} MB", CLOSE)
+    except TimeoutError as error:
+        raise HTTPException(408, f"the upload took longer than {UPLOAD_SECONDS:g} s", CLOSE) from error
+    return bytes(body)
+
+
+def read_form(body: Path, boundary: bytes) -> tuple[list[Upload], dict[str, str]]:
+    """Returns the recordings of a form, as files in the folder of its body, and its texts by field.
+
+    Recordings are the files, whatever their fields are called. If there are none, they are the fields that are not
+    text: some clients send a file without a file name.
+
+    Raises:
+        HTTPException: the form is broken, has too many parts, or no recording.
+    """
+    fields, files = _parts(body, boundary)
+    found = [(_text(file.file_name), _content(file)) for file in files]
+    texts: dict[str, str] = {}
+    for field in fields:
+        value = field.value or b""
+        if _is_text(value):
+            texts[_text(field.field_name)] = _text(value)
+        elif not files:
+            found.append((_text(field.field_name), value))
+    if not found:
+        names = ", ".join(repr(name[:40]) for name in list(texts)[:8]) or "none"
+        raise HTTPException(400, f"the form has no recording: expected a file, found these fields: {names}")
+    if len(found) > MAX_FILES:
+        raise HTTPException(413, f"expected at most {MAX_FILES} recordings in the form, found {len(found)}")
+    uploads = []
+    for name, content in found:
+        file, path = tempfile.mkstemp(dir=body.parent)
+        with open(file, "wb") as stream:  # noqa: PTH123 - the file is open already
+            stream.write(content)
+        uploads.append(Upload(plain_name(name), Path(path)))
+    return uploads, texts
+
+
+def _parts(body: Path, boundary: bytes) -> tuple[list[Field], list[File]]:
+    """Returns the fields and the files of a form.
+
+    Raises:
+        HTTPException: the form is broken, or has too many parts.
+    """
+    fields: list[Field] = []
+    files: list[File] = []
+    ends: list[bool] = []
+
+    def require_few() -> None:
+        if len(fields) + len(files) >= MAX_PARTS:
+            raise HTTPException(413, f"expected at most {MAX_PARTS} parts in the form")
+
+    def on_field(field: Field) -> None:
+        require_few()
+        fields.append(field)
+
+    def on_file(file: File) -> None:
+        require_few()
+        if file.file_name or file.size:  # browsers send an empty one if no file was chosen
+            files.append(file)
+
+    in_memory = {"MAX_MEMORY_FILE_SIZE": 2 * MAX_BYTES}
+    try:
+        parser = FormParser(FORM, on_field, on_file, lambda: ends.append(True), boundary, config=in_memory)
+        with body.open("rb") as stream:
+            while data := stream.read(1 << 18):
+                parser.write(data)
+        parser.finalize()
+    except FormParserError as error:
+        raise HTTPException(400, f"the form is broken ({' '.join(str(error).split())[:160]})") from error
+    if not ends:
+        raise HTTPException(400, "the form is broken (it ends before its last boundary)")
+    return fields, files
+
+
+def _content(file: File) -> bytes:
+    file.file_object.seek(0)
+    return file.file_object.read()
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        return "\0" not in value.decode()
+    except UnicodeDecodeError:
+        return False
