@@ -86,4 +86,5 @@ def test_prepare_train_evaluate_predict_and_sweep(scripts: Path, tmp_path: Path)
     swept = call(*sweep, *(word for axis in axes for word in ("--set", axis)), folder=tmp_path)
     assert swept.startswith("2 runs in runs/widths; compare them: speechmlp compare runs/widths/*")
     table = call(program, "compare", *sorted((tmp_path / "runs" / "widths").iterdir()), folder=tmp_path)
-    assert len(table.splitlines()) == 4
+    assert ["hidden-_4" in table.splitlines()[2], "hidden-_8" in table.splitlines()[3]] == [True, True], table
+    assert "no p smaller than 1.000 is possible" in table

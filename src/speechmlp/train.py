@@ -40,10 +40,10 @@ def _train(arguments: argparse.Namespace) -> int:
         raise UserError("--continue: needs --config and output.name; --resume needs neither")
     import_torchaudio()
     keep_freed_memory()
+    from speechmlp.interruption import Interruption
     from speechmlp.training.distributed import join_processes
     from speechmlp.training.resume import Start, go_on, resume
     from speechmlp.training.run import fit
-    from speechmlp.interruption import Interruption
 
     with Interruption() as interruption:
         processes = join_processes()

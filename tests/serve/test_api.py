@@ -1,6 +1,7 @@
 """The API with the requests that clients really send: forms, bodies of any type, spelled words, mistakes."""
 
 import base64
+import binascii
 import http.client
 import io
 import json
@@ -15,6 +16,7 @@ import pytest
 import soundfile
 
 from speechmlp.recognition.speller import load_speller
+from speechmlp.serve.uploads import read_form
 from tests.serve.conftest import Server, post, serving
 
 Form = list[tuple[str, str | None, bytes]]
@@ -30,6 +32,12 @@ def form(parts: Form, boundary: str = BOUNDARY) -> bytes:
         body += f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"{named}\r\n\r\n'.encode()
         body += content + b"\r\n"
     return body + f"--{boundary}--\r\n".encode()
+
+
+def encoded(content: bytes, encoding: str) -> bytes:
+    """Returns a form of one file whose content has a transfer encoding."""
+    header = f"Content-Transfer-Encoding: {encoding}\r\n\r\n".encode()
+    return form([("file", "a.wav", content)]).replace(b"\r\n\r\n", b"\r\n" + header, 1)
 
 
 def request(
@@ -80,17 +88,32 @@ def test_a_form_is_read_however_it_is_sent(server: Server, letters: dict[str, Pa
         server, "/api/recognize?waveform=3&name=x.wav", [("waveform", None, b"9"), ("", None, wave)]
     )
     assert (status, len(found["waveform"])) == (200, 3)
-    # A file in base64; python-multipart decodes it without line breaks only.
-    part = b'Content-Disposition: form-data; name="file"; filename="o.wav"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
-    encoded = b"--x\r\n" + part + base64.b64encode(wave) + b"\r\n--x--\r\n"
-    status, _, found = request(server, "/api/recognize", encoded, Content_Type="multipart/form-data; boundary=x")
-    assert (status, found["letter"]) == (200, "O")
     # The end of a line and the boundary's beginning occur in recordings too.
     samples = np.frombuffer(b"\r\n--" + BOUNDARY.encode()[:-2] + b"\r\n\r\n" * 20, np.int16)
     path = server.folder / "lines.wav"
     soundfile.write(path, np.tile(samples, 100), 16_000, subtype="PCM_16")
     status, found = post_form(server, "/api/recognize", [("file", "lines.wav", path.read_bytes())])
     assert (status, found["seconds"]) == (200, round(soundfile.info(path).frames / 16_000, 4))
+
+
+@pytest.mark.parametrize("more", [0, 1, 2, 3])
+@pytest.mark.parametrize("encoding", ["base64", "BASE64 ", "quoted-printable", "binary", "7bit"])
+def test_files_of_a_form_are_decoded(encoding: str, more: int, server: Server, tmp_path: Path) -> None:
+    samples = np.random.default_rng(more).normal(0, 0.1, 160_000)
+    soundfile.write(tmp_path / "noise.wav", samples, 16_000)
+    wave = (tmp_path / "noise.wav").read_bytes() + bytes(more)
+    content = wave
+    if encoding.lower().startswith("base64"):
+        content = base64.encodebytes(wave).replace(b"\n", b"\r\n")  # lines of 76 characters
+    elif encoding == "quoted-printable":
+        content = binascii.b2a_qp(wave, istext=False).replace(b"=\n", b"=\r\n")
+    path = tmp_path / "body"
+    path.write_bytes(encoded(content, encoding))
+    ((upload,), _) = read_form(path, BOUNDARY.encode())
+    assert upload.path.read_bytes() == wave
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    status, _, found = request(server, "/api/recognize", path.read_bytes(), Content_Type=kind)
+    assert (status, found["seconds"]) == (200, 10.0)
 
 
 def test_all_files_of_a_form_are_answered(server: Server, letters: dict[str, Path]) -> None:
@@ -126,9 +149,11 @@ def test_all_files_of_a_form_are_answered(server: Server, letters: dict[str, Pat
         (form([("file", "a.wav", bytes(17 << 20))]), BOUNDARY, 413, "expected at most 16 MB"),
         (form([("waveform", None, b"many"), ("file", "a.wav", b"x")]), BOUNDARY, 400, "waveform: "),
         (form([("file", "a.wav", b"x")]).replace(b'name="file"; ', b""), BOUNDARY, 400, "the form is broken"),
+        (encoded(b"UklGR", "base64"), BOUNDARY, 400, "the form is broken (base64: "),
+        (encoded(b"RIFF", "gzip"), BOUNDARY, 400, "Content-Transfer-Encoding: expected base64, "),
         (form([("file", "a.wav", b"x")]).replace(b"\r\nContent-Type", b"\r\n" + b"X: y\r\n" * 99), BOUNDARY, 400, ""),
     ],
-    ids=range(17),
+    ids=range(19),
 )
 def test_broken_forms_end_in_one_line(body: bytes, kind: str, status: int, text: str, server: Server) -> None:
     content_type = f"multipart/form-data; boundary={kind}" if kind else "multipart/form-data"

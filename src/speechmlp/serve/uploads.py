@@ -1,15 +1,19 @@
 """Recordings in the body of a request: one as it is, or several as the files of a form."""
 
+import binascii
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING
 
 import anyio
-from python_multipart import FormParser
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import Field, File, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 MAX_BYTES = 16 << 20
 MAX_IGNORED = 4 * MAX_BYTES
@@ -146,15 +150,13 @@ def read_form(body: Path, boundary: bytes) -> tuple[list[Upload], dict[str, str]
     Raises:
         HTTPException: the form is broken, has too many parts, or no recording.
     """
-    fields, files = _parts(body, boundary)
-    found = [(_text(file.file_name), _content(file)) for file in files]
-    texts: dict[str, str] = {}
-    for field in fields:
-        value = field.value or b""
-        if _is_text(value):
-            texts[_text(field.field_name)] = _text(value)
-        elif not files:
-            found.append((_text(field.field_name), value))
+    parts = _parts(body, boundary)
+    files = [(part.file_name, part.decoded()) for part in parts if part.file_name is not None]
+    found = [(name, content) for name, content in files if name or content]  # browsers send one if none was chosen
+    values = [(part.name, part.decoded()) for part in parts if part.file_name is None]
+    texts = {name: value.decode() for name, value in values if _is_text(value)}
+    if not found:
+        found = [(name, value) for name, value in values if not _is_text(value)]
     if not found:
         names = ", ".join(repr(name[:40]) for name in list(texts)[:8]) or "none"
         raise HTTPException(400, f"the form has no recording: expected a file, found these fields: {names}")
@@ -169,32 +171,86 @@ def read_form(body: Path, boundary: bytes) -> tuple[list[Upload], dict[str, str]
     return uploads, texts
 
 
-def _parts(body: Path, boundary: bytes) -> tuple[list[Field], list[File]]:
-    """Returns the fields and the files of a form.
+@dataclass
+class _Part:
+    """A part of a form: its headers, with names in lower case, and its content as it was sent."""
+
+    headers: dict[str, bytes] = field(default_factory=dict)
+    content: bytearray = field(default_factory=bytearray)
+
+    @property
+    def name(self) -> str:
+        """The field's name."""
+        return self._disposition()[b"name"].decode(errors="replace")
+
+    @property
+    def file_name(self) -> str | None:
+        """The file's name; None if it is no file."""
+        name = self._disposition().get(b"filename")
+        return None if name is None else name.decode(errors="replace")
+
+    def decoded(self) -> bytes:
+        """Returns the content without its transfer encoding.
+
+        Raises:
+            HTTPException: it is of an unknown encoding, or broken.
+        """
+        encoding = self.headers.get("content-transfer-encoding", b"binary").strip().lower()
+        if encoding in (b"7bit", b"8bit", b"binary"):
+            return bytes(self.content)
+        if encoding == b"quoted-printable":
+            return binascii.a2b_qp(self.content)
+        if encoding != b"base64":
+            expected, found = "base64, quoted-printable, 7bit, 8bit or binary", encoding.decode("latin-1")[:60]
+            raise HTTPException(400, f"Content-Transfer-Encoding: expected {expected}, found {found!r}")
+        try:
+            return binascii.a2b_base64(self.content)
+        except binascii.Error as error:
+            raise HTTPException(400, f"the form is broken (base64: {error})") from error
+
+    def require_name(self) -> None:
+        """Raises HTTPException if the headers give the field no name."""
+        if b"name" not in self._disposition():
+            raise HTTPException(400, "the form is broken (a part has no name in its Content-Disposition)")
+
+    def _disposition(self) -> dict[bytes, bytes]:
+        return parse_options_header(self.headers.get("content-disposition"))[1]
+
+
+def _parts(body: Path, boundary: bytes) -> list[_Part]:
+    """Returns the parts of a form.
+
+    python-multipart finds their ends. Its `FormParser` decodes base64 itself, but fails on line breaks.
 
     Raises:
         HTTPException: the form is broken, or has too many parts.
     """
-    fields: list[Field] = []
-    files: list[File] = []
+    parts: list[_Part] = []
+    header = bytearray(), bytearray()
     ends: list[bool] = []
 
-    def require_few() -> None:
-        if len(fields) + len(files) >= MAX_PARTS:
+    def begin_part() -> None:
+        if len(parts) >= MAX_PARTS:
             raise HTTPException(413, f"expected at most {MAX_PARTS} parts in the form")
+        parts.append(_Part())
 
-    def on_field(field: Field) -> None:
-        require_few()
-        fields.append(field)
+    def end_header() -> None:
+        name, value = header
+        parts[-1].headers[name.decode("latin-1").lower()] = bytes(value)
+        name.clear()
+        value.clear()
 
-    def on_file(file: File) -> None:
-        require_few()
-        if file.file_name or file.size:  # browsers send an empty one if no file was chosen
-            files.append(file)
-
-    in_memory = {"MAX_MEMORY_FILE_SIZE": 2 * MAX_BYTES}
+    callbacks: MultipartCallbacks = {
+        "on_part_begin": begin_part,
+        "on_header_field": lambda data, start, end: header[0].extend(data[start:end]),
+        "on_header_value": lambda data, start, end: header[1].extend(data[start:end]),
+        "on_header_end": end_header,
+        "on_headers_finished": lambda: parts[-1].require_name(),
+        "on_part_data": lambda data, start, end: parts[-1].content.extend(data[start:end]),
+        "on_end": lambda: ends.append(True),
+    }
     try:
-        parser = FormParser(FORM, on_field, on_file, lambda: ends.append(True), boundary, config=in_memory)
+        parser = MultipartParser(boundary, callbacks)
         with body.open("rb") as stream:
             while data := stream.read(1 << 18):
                 parser.write(data)
@@ -203,16 +259,7 @@ def _parts(body: Path, boundary: bytes) -> tuple[list[Field], list[File]]:
         raise HTTPException(400, f"the form is broken ({' '.join(str(error).split())[:160]})") from error
     if not ends:
         raise HTTPException(400, "the form is broken (it ends before its last boundary)")
-    return fields, files
-
-
-def _content(file: File) -> bytes:
-    file.file_object.seek(0)
-    return file.file_object.read()
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode(errors="replace")
+    return parts
 
 
 def _is_text(value: bytes) -> bool:

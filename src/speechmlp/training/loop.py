@@ -20,8 +20,8 @@ from speechmlp.training.distributed import ALONE, Processes
 from speechmlp.training.divergence import dead_layers, has_not_moved
 from speechmlp.training.losses import Learner, Teachers, predict_shared
 from speechmlp.training.optimizers import scheduled_lr, set_lr
-from speechmlp.training.remaining import Remaining
 from speechmlp.training.partial import Interrupted, PartialEpoch
+from speechmlp.training.remaining import Remaining
 from speechmlp.training.step import TrainingStep
 
 CHECK_EVERY = 100

@@ -16,6 +16,7 @@ from speechmlp.evaluation.advice import advise
 from speechmlp.evaluation.calibration import calibrate
 from speechmlp.evaluation.metrics import find_baseline
 from speechmlp.evaluation.text import format_baseline, format_calibration
+from speechmlp.interruption import Interruption
 from speechmlp.labels import describe
 from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.models.inference import make_deterministic, predict, select_device
@@ -28,10 +29,9 @@ from speechmlp.training.divergence import NonFiniteError
 from speechmlp.training.loop import Task, batch_positions, train
 from speechmlp.training.losses import Teachers, fit_normalizer, same_features
 from speechmlp.training.optimizers import build_optimizer, restore_optimizer
+from speechmlp.training.partial import Interrupted, PartialEpoch
 from speechmlp.training.remaining import Remaining
 from speechmlp.training.resume import Start, load_start
-from speechmlp.interruption import Interruption
-from speechmlp.training.partial import Interrupted, PartialEpoch
 from speechmlp.training.tensorboard import Board
 
 
