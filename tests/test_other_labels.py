@@ -18,6 +18,7 @@ from speechmlp.recognition.speller import load_speller
 from speechmlp.recognition.word_list import WordList
 from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint
 from speechmlp.serve.app import Answers
+from speechmlp.serve.voice import Models
 from tests.conftest import Run, once, tone
 from tests.forks import Forks
 
@@ -109,7 +110,7 @@ def test_recognition_follows(trained: Path, forks: Forks) -> None:
     assert {name for one in found for name, _ in one["ranked"]} <= set(LABELS)
     recognition = load_recognizer(best(trained), "cpu")(trained / "mine" / "数字" / "s0_nohash_0.wav")
     assert {name for name, _ in recognition.ranked} == set(LABELS)
-    answered = Answers(load_speller(best(trained), "cpu"))
+    answered = Answers(Models(load_speller(best(trained), "cpu"), "best"))
     answer = answered.letter(trained / "mine" / "7" / "s0_nohash_0.wav", "7.wav", 0)
     assert set(answer["probabilities"]) == set(LABELS)
     assert {

@@ -10,8 +10,9 @@ import pytest
 import soundfile
 import torch
 
+from speechmlp.corpora.takes import find_problems
 from speechmlp.data.manifest import read_manifest
-from speechmlp.record import find_problems, main
+from speechmlp.record import main
 from tests.conftest import Run, tone
 
 try:

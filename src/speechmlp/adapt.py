@@ -3,15 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from speechmlp.config.command_line import OverridesParser
 from speechmlp.config.loading import load_config
 from speechmlp.environment import import_torchaudio
 from speechmlp.errors import run_command
-
-if TYPE_CHECKING:
-    from speechmlp.training.adapting import Adaptation, Measured
 
 REFUSED = 1
 """Exit status if the adapted model is not kept."""
@@ -36,33 +32,6 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _percent(measured: "Measured") -> str:
-    before, after = (f"{100 * right / measured.count:.1f}%" for right in (measured.before, measured.after))
-    return f"{before} -> {after} of {measured.count}"
-
-
-def report(found: "Adaptation") -> list[str]:
-    """Returns what was measured and what was not, a line each."""
-    lines = [f"Voice: {found.speaker}, adapted to {found.takes} takes"]
-    if found.missing:
-        lines.append(f"Never recorded, so not adapted to: {' '.join(found.missing)}")
-    if found.held_out is None:
-        lines.append("This voice: not measured, because no letter has two takes, so none could be held out")
-        lines.append(f"Its takes that were trained on: {_percent(found.trained_on)} (no measure of new takes)")
-    else:
-        lines.append(f"This voice, takes that were held out: {_percent(found.held_out)}")
-        if found.once:
-            lines.append(f"One take each, so not measured: {' '.join(found.once)}")
-    if found.others is None:
-        lines.append(
-            "Everybody else: not measured, because no other people's letters are at hand; the weights stay close to "
-            "the starting ones instead (speechmlp prepare an4 gets some)"
-        )
-    else:
-        lines.append(f"Everybody else: {_percent(found.others)}")
-    return lines
-
-
 def _adapt(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
     import_torchaudio()
@@ -81,7 +50,7 @@ def _adapt(arguments: argparse.Namespace) -> int:
         )
     for note in found.notes:
         print(note, file=sys.stderr)
-    for line in report(found):
+    for line in found.lines():
         print(line)
     if found.refused is not None:
         print(f"Not kept: {found.refused}; the starting model stays as it is, and {arguments.output} is not written")

@@ -7,21 +7,10 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from speechmlp.errors import UserError, run_command
-from speechmlp.files import whole_file
 from speechmlp.labels import LETTERS, as_option, as_setting, labels_of
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-AGAIN = ("silent", "clipped", "noisy", "dropout", "early", "late")
-"""Faults after which a letter has to be said again."""
-LOW = -40.0
-"""dBFS: below this level of the loudest 10 ms, 16 bits are used poorly."""
-EDGE = -15.0
-"""dB relative to the loudest 10 ms: if the first or last 10 ms are louder, the letter is cut off."""
 TRIES = 3
 
 
@@ -46,60 +35,30 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_problems(waveform: "Tensor", rate: int) -> list[tuple[str, str]]:
-    """Returns the faults of a take, with advice."""
-    from speechmlp.audio.measures import faults, measure
-
-    sound = measure(waveform, rate)
-    advice = {
-        "silent": "silence; is this the right microphone?",
-        "clipped": "too loud; turn the gain down or move away",
-        "noisy": "hardly louder than the noise; move closer",
-        "dropout": "a gap in the stream; close other programs",
-        "offset": "the sound card adds a constant offset; harmless",
-        "narrow": "nothing above 4 kHz; a telephone headset?",
-        "low_rate": "the microphone records at less than 16 kHz",
-    }
-    found = [(kind, f"{advice[kind]} ({detail})") for kind, detail in faults(sound) if kind in advice]
-    kinds = [kind for kind, _ in found]
-    if "silent" not in kinds and sound.level < LOW:
-        found.append(("quiet", f"quiet, {sound.level:.0f} dBFS; move closer or turn the gain up"))
-    elif "silent" not in kinds and "noisy" not in kinds:  # in noise, the level of an edge means nothing
-        if sound.start > EDGE:
-            found.append(("early", "the start is cut off; wait a moment after pressing Enter"))
-        if sound.end > EDGE:
-            found.append(("late", "the end is cut off; speak sooner, or increase --seconds"))
-    return found
-
-
-def _folder_of(label: str) -> str:
-    return label.lower() if label in LETTERS else label
-
-
 def _labels(arguments: argparse.Namespace) -> tuple[str, ...]:
     """Returns the labels to record.
 
     Raises:
         UserError: they cannot be labels, or names of folders.
     """
+    from speechmlp.corpora.takes import require_folder_names
+
     if arguments.labels is None and not (arguments.letters.isascii() and arguments.letters.isalpha()):
         raise UserError(f"--letters: expected letters A to Z, found {arguments.letters!r}")
     labels = labels_of(arguments.labels) or tuple(arguments.letters.upper())
-    for label in labels:
-        if label.startswith(".") or set('/\\:*?"<>|') & set(label):
-            raise UserError(f"--labels: expected texts that are names of folders too, found {label!r}")
+    require_folder_names(labels, "--labels")
     return labels
 
 
 def _plan(folder: Path, speaker: str, letters: Sequence[str], takes: int, seed: int | None) -> list[tuple[str, Path]]:
     """Returns the letters still to be recorded, in random order, with their files."""
-    from speechmlp.corpora.folder import NO_HASH
+    from speechmlp.corpora.takes import take_path
 
     wanted = [
         (letter, path)
         for letter in letters
         for take in range(takes)
-        if not (path := folder / _folder_of(letter) / f"{speaker}{NO_HASH}{take}.wav").exists()
+        if not (path := take_path(folder, letter, speaker, take)).exists()
     ]
     random.Random(seed).shuffle(wanted)
     return wanted
@@ -109,8 +68,8 @@ def _session(
     arguments: argparse.Namespace, labels: tuple[str, ...], device: str | int | None, folder: Path
 ) -> Counter[str]:
     """Records the remaining takes; returns the number of kept and skipped ones."""
-    from speechmlp.audio.encoding import wav_bytes
     from speechmlp.audio.microphone import open_microphone, record_seconds
+    from speechmlp.corpora.takes import AGAIN, find_problems, write_take
 
     counts: Counter[str] = Counter()
     plan = _plan(folder, arguments.speaker, labels, arguments.takes, arguments.seed)
@@ -129,9 +88,7 @@ def _session(
             for _, advice in problems:
                 print(f"    {advice}")
             if not any(kind in AGAIN for kind, _ in problems):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with whole_file(path) as file:
-                    file.write(wav_bytes(waveform.numpy(), rate))
+                write_take(path, waveform.numpy(), rate)
                 counts["kept"] += 1
                 answer = ""
                 break

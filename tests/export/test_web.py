@@ -28,6 +28,7 @@ from speechmlp.recognition.recognizer import Second
 from speechmlp.recognition.speller import load_speller
 from speechmlp.runs.checkpoint import Checkpoint, load_checkpoint
 from speechmlp.serve.app import Answers
+from speechmlp.serve.voice import Models
 from tests.conftest import CHROMIUM, once
 from tests.forks import Forks
 from tests.serve.conftest import opened, rejecting
@@ -113,7 +114,7 @@ def encoded(samples: Any, rate: int, form: str = "WAV", subtype: str | None = No
 @pytest.fixture(scope="module")
 def answers(exported: Path) -> Answers:
     """Answers as `serve` gives them."""
-    return Answers(load_speller(exported / "model.pt", device="cpu"))
+    return Answers(Models(load_speller(exported / "model.pt", device="cpu"), "model"))
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from speechmlp.evaluate import main as evaluate
 from speechmlp.labels import LETTERS
 from speechmlp.predict import main as predict
 from speechmlp.runs.checkpoint import PACKAGED, load_checkpoint
-from speechmlp.training.adapting import adapt
-from speechmlp.training.partial import Interrupted
+from speechmlp.training.adapting import Cancelled, adapt
 from speechmlp.training.voice import hold_out
 from tests.conftest import tone
 
@@ -183,7 +182,7 @@ def test_too_few_letters_and_a_missing_folder_are_explained(
 def test_it_can_be_watched_and_cancelled(write_takes: Write, tmp_path: Path) -> None:
     folder, seen = write_takes(), list[float]()
     config = load_config("adapt", [*ALONE, "training.epochs=3", "training.batch_size=8"])
-    with pytest.raises(Interrupted):
+    with pytest.raises(Cancelled):
         adapt(folder, config=config, output=tmp_path / "new.pt", cancelled=lambda: True)
     assert not (tmp_path / "new.pt").exists()
     found = adapt(folder, config=config, progress=lambda fraction, what: seen.append(fraction))

@@ -2,6 +2,7 @@
 import * as backend from "./backend.js";
 import { Live } from "./live.js";
 import { available, Microphone, play, Utterance } from "./microphone.js";
+import { Teaching } from "./teach.js";
 import * as word from "./word.js";
 
 const BARS = 240; // of the waveform of a file
@@ -15,6 +16,7 @@ let waiting = []; // recordings that are not recognised yet: [sound, name]
 let busy = false; // whether one is being recognised
 let done = []; // what was found since all were done: [name, found]
 let about = { max_bytes: Infinity };
+let teaching = null; // the other tab, if there is one
 
 function say(text) {
   if (page.status.textContent !== text) page.status.textContent = text;
@@ -236,9 +238,39 @@ try {
   word.set(JSON.parse(remembered("spelled") || "[]"));
 } catch {} // it was not written by this page
 say(`Press Record and say ${backend.live ? "letters, one after another" : "one letter"}, or drop recordings here.`);
-page.privacy.textContent = backend.privacy;
-backend.describe().then((found) => {
-  about = found;
+
+async function describe() {
+  about = await backend.describe();
   page.judging.hidden = !about.judge;
+  page.tabs.hidden = !about.voice;
+  page.privacy.textContent = backend.privacy(about.voice);
   page.model.textContent = `Model ${about.model}, speechmlp ${about.speechmlp}.`;
-});
+  if (!about.voice || teaching) return;
+  teaching = new Teaching(backend.voice, describe);
+  page.recognise.setAttribute("role", "tabpanel");
+  page.recognise.setAttribute("aria-labelledby", "tab-recognise");
+  teaching.open(); // a model may be being adapted
+}
+
+function select(tab) {
+  // Shows the panel of a tab; the microphone belongs to one of them.
+  if (tab.getAttribute("aria-selected") === "true") return;
+  stop();
+  teaching.stop("Stopped. Your takes are kept.");
+  for (const one of [page["tab-recognise"], page["tab-teach"]]) {
+    one.setAttribute("aria-selected", one === tab);
+    one.tabIndex = one === tab ? 0 : -1;
+    page[one.getAttribute("aria-controls")].hidden = one !== tab;
+  }
+  if (tab === page["tab-teach"]) teaching.open();
+}
+for (const tab of [page["tab-recognise"], page["tab-teach"]]) {
+  tab.addEventListener("click", () => select(tab));
+  tab.addEventListener("keydown", ({ key }) => {
+    if (key !== "ArrowLeft" && key !== "ArrowRight") return;
+    const other = tab === page["tab-teach"] ? page["tab-recognise"] : page["tab-teach"];
+    select(other);
+    other.focus();
+  });
+}
+describe();

@@ -54,6 +54,24 @@ class LiveOptions(Options):
     end: bool = Field(False, description="Whether these are the last samples, so that all letters become final.")
 
 
+class TakeOptions(RecordingOptions):
+    """What a request with a take has to say."""
+
+    letter: str = Field("", max_length=100, description="The letter that was asked for, one of the model's labels.")
+
+
+class RemoveOptions(Options):
+    """What a request to remove a take has to say."""
+
+    letter: str = Field("", max_length=100, description="The letter whose last take is removed.")
+
+
+class UseOptions(Options):
+    """What a request to change the model has to say."""
+
+    adapted: bool = Field(True, description="Whether the adapted model answers; otherwise the original one does.")
+
+
 class Letter(_Values):
     """The letter of a recording."""
 
@@ -139,6 +157,37 @@ class Offer(_Values):
     words: list[OfferedWord] = Field(description="The best words with their probabilities within the list.")
 
 
+class Voice(_Values):
+    """The takes of a voice, and the model adapted to it."""
+
+    folder: str = Field(description="Where takes and model are kept.")
+    takes: dict[str, int] = Field(description="Number of takes of each label.")
+    wanted: int = Field(description="Takes of each label that are asked for.")
+    fewest: int = Field(description="Labels with a take that adapting needs.")
+    adapting: bool = Field(description="Whether a model is being adapted.")
+    doing: str = Field(description="What is being done; empty if nothing.")
+    fraction: float = Field(description="How much of it is done.")
+    lines: list[str] = Field(description="What the last adapting measured; empty before.")
+    error: str = Field(description="Why the last adapting gave no result; empty if it did.")
+    adapted: bool = Field(description="Whether there is an adapted model.")
+    used: bool = Field(description="Whether the adapted model answers.")
+
+
+class Take(_Values):
+    """What became of a take."""
+
+    kept: bool = Field(description="Whether it was good enough to be kept.")
+    advice: list[str] = Field(description="What is wrong with it.")
+    heard: str | None = Field(description="What the original model recognises in it; null if no letter, or not kept.")
+    voice: Voice = Field(description="The takes now.")
+
+
+class Takes(_Values):
+    """What became of the takes of a form with several recordings, in its order."""
+
+    results: list["Take | Failure"] = Field(description="An answer for each recording.")
+
+
 class Failure(_Values):
     """A recording of a form that cannot be recognised."""
 
@@ -163,8 +212,9 @@ class About(_Values):
 
     speechmlp: str = Field(description="Version of the program.")
     model: str = Field(description="Name of the model.")
-    labels: list[str] = Field(description="What the model tells apart, A to Z by default.")
+    labels: list[str] = Field(description="What the model distinguishes, A to Z by default.")
     judge: bool = Field(description="Whether there is a second judge.")
+    voice: bool = Field(description="Whether a voice can be taught.")
     max_bytes: int = Field(description="Largest body.")
     max_seconds: float = Field(description="Longest recording.")
 
@@ -211,7 +261,13 @@ SPELL = Operation(
 )
 LIVE = Operation("/api/live", "post", "Recognise letters while they are spoken", (Live,), LiveOptions)
 WORDS = Operation("/api/words", "post", "Rank words that begin with what is spelled so far", (Offer,), body=Spelled)
-OPERATIONS = (ABOUT, DOCUMENT, RECOGNIZE, SPELL, LIVE, WORDS)
+VOICE = Operation("/api/voice", "get", "Describe the takes of a voice, and what becomes of adapting", (Voice,))
+TAKE = Operation("/api/voice/take", "post", "Keep a take of a letter", (Take, Takes), TakeOptions)
+REMOVE = Operation("/api/voice/remove", "post", "Remove the last take of a letter", (Voice,), RemoveOptions)
+ADAPT = Operation("/api/voice/adapt", "post", "Begin to adapt the model to all takes", (Voice,))
+STOP = Operation("/api/voice/stop", "post", "Stop adapting", (Voice,))
+USE = Operation("/api/voice/use", "post", "Let the adapted model answer, or the original one", (Voice,), UseOptions)
+OPERATIONS = (ABOUT, DOCUMENT, RECOGNIZE, SPELL, LIVE, WORDS, VOICE, TAKE, REMOVE, ADAPT, STOP, USE)
 
 
 def read_options(model: type[Options], *sources: Mapping[str, str]) -> dict[str, Any]:
@@ -273,6 +329,8 @@ def _operation(one: Operation, found: Mapping[Any, Any]) -> dict[str, Any]:
         ]
     binary = {"type": "string", "format": "binary"}
     statuses = {*one.errors}
+    if one.path.startswith(VOICE.path):
+        statuses.update({403, 409, 422, 507} if one.method == "post" else {403})
     if one.options is not None and issubclass(one.options, RecordingOptions):
         statuses.update(REFUSED)
         form = {"type": "object", "properties": {"file": binary, **options}, "required": ["file"]}
@@ -315,7 +373,7 @@ def openapi() -> dict[str, Any]:
         "info": {
             "title": "speechmlp",
             "version": __version__,
-            "summary": "Recognises spoken letters. Recordings are not stored.",
+            "summary": "Recognises spoken letters. Only takes of a voice that is taught are stored.",
         },
         "paths": {one.path: {one.method: _operation(one, found)} for one in OPERATIONS},
         "components": {"schemas": definitions["$defs"]},

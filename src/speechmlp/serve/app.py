@@ -1,4 +1,6 @@
-"""The web page and its API: a recording is posted, the recognised letter comes back as JSON. No recording is stored.
+"""The web page and its API: a recording is posted, the recognised letter comes back as JSON.
+
+Recordings are not stored, except takes of a voice that the model is taught (`voice.py`).
 
 What the API takes and returns is in `api.py`.
 """
@@ -37,17 +39,23 @@ from speechmlp.errors import UserError
 from speechmlp.labels import find_label, one_of
 from speechmlp.recognition.output import letter_values, spelling_values
 from speechmlp.recognition.recognizer import Second
-from speechmlp.recognition.speller import Speller
 from speechmlp.recognition.word_list import WordList
 from speechmlp.serve.api import (
     ABOUT,
+    ADAPT,
     DOCUMENT,
     LIVE,
     RECOGNIZE,
+    REMOVE,
     SPELL,
+    STOP,
+    TAKE,
+    USE,
+    VOICE,
     WORDS,
     LiveOptions,
     Operation,
+    Options,
     Spelled,
     openapi,
     read_body,
@@ -55,6 +63,7 @@ from speechmlp.serve.api import (
 )
 from speechmlp.serve.live import Sessions
 from speechmlp.serve.uploads import MAX_BYTES, Upload, form_boundary, plain_name, read_form, receive, receive_small
+from speechmlp.serve.voice import Models, Voice
 
 MAX_SECONDS = 60.0
 """Longest recording."""
@@ -68,6 +77,7 @@ PAGE = {
     "/capture.js": ("page/capture.js", "text/javascript"),
     "/live.js": ("page/live.js", "text/javascript"),
     "/microphone.js": ("page/microphone.js", "text/javascript"),
+    "/teach.js": ("page/teach.js", "text/javascript"),
     "/word.js": ("page/word.js", "text/javascript"),
     "/backend.js": ("serve/page/backend.js", "text/javascript"),
 }
@@ -114,8 +124,8 @@ def _about(mixed: Mix) -> dict[str, Any]:
 class Answers:
     """Answers recordings with values for JSON; safe to share between threads."""
 
-    def __init__(self, speller: Speller) -> None:
-        self._speller, self._recognizer = speller, speller.recognizer
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     def letter(self, path: Path, name: str, waveform: int, judge: bool = False) -> dict[str, Any]:
         """Returns the letter of a recording, and its waveform as a number of bars if that is not 0.
@@ -130,10 +140,11 @@ class Answers:
             UserError: the recording is invalid.
             HTTPException: there is no second judge.
         """
-        if judge and self._recognizer.judge is None:
+        recognizer = self._models.speller.recognizer
+        if judge and recognizer.judge is None:
             raise HTTPException(400, "judge: this server has none; start it with --judge whisper")
         mixed = _decoded(path)
-        (found,) = self._recognizer.recognize([Second.of(mixed, self._recognizer.audio)], judge)
+        (found,) = recognizer.recognize([Second.of(mixed, recognizer.audio)], judge)
         values = letter_values(name, found) | _about(mixed)
         values["probabilities"] = {letter: round(probability, 6) for letter, probability in sorted(found.ranked)}
         return values | {"waveform": loudness(mixed.waveform, waveform)} if waveform else values
@@ -144,9 +155,10 @@ class Answers:
         Raises:
             UserError: the recording or the list is invalid.
         """
-        listed = WordList(re.split(r"[\s,]+", words), self._recognizer.labels) if words.strip() else None
+        speller = self._models.speller
+        listed = WordList(re.split(r"[\s,]+", words), speller.recognizer.labels) if words.strip() else None
         mixed = _decoded(path)
-        found = self._speller.spell_mixed(mixed)
+        found = speller.spell_mixed(mixed)
         ranked = listed.rank(found.lattice)[:best] if listed else None
         return spelling_values(name, found, ranked) | _about(mixed)
 
@@ -270,20 +282,31 @@ async def _error(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": text}, error.status_code, headers)
 
 
-def make_app(speller: Speller, model: str, hosts: Sequence[str]) -> ASGIApp:
+def _taught(voice: Voice | None) -> Voice:
+    """Returns the voice that can be taught.
+
+    Raises:
+        HTTPException: there is none.
+    """
+    if voice is None:
+        raise HTTPException(403, "voice: this server does not store takes; start it with --voice FOLDER")
+    return voice
+
+
+def make_app(models: Models, hosts: Sequence[str], voice: Voice | None = None) -> ASGIApp:
     """Returns the application.
 
     Args:
-        speller: the model.
-        model: its name, shown by the page.
+        models: the model that answers.
         hosts: accepted host names, against DNS rebinding; * for any.
+        voice: that the model can be taught; None if none can.
     """
     logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # broken forms are answered, not logged
     about = {
         "speechmlp": __version__,
-        "model": model,
-        "labels": speller.recognizer.labels,
-        "judge": speller.recognizer.judge is not None,
+        "labels": models.original.recognizer.labels,
+        "judge": models.original.recognizer.judge is not None,
+        "voice": voice is not None,
         "max_bytes": MAX_BYTES,
         "max_seconds": MAX_SECONDS,
     }
@@ -295,7 +318,7 @@ def make_app(speller: Speller, model: str, hosts: Sequence[str]) -> ASGIApp:
         return Response(contents[path], media_type=PAGE[path][1])
 
     async def describe(_request: Request) -> Response:
-        return JSONResponse(about)
+        return JSONResponse(about | {"model": models.name})
 
     async def describe_api(_request: Request) -> Response:
         return JSONResponse(document)
@@ -309,11 +332,26 @@ def make_app(speller: Speller, model: str, hosts: Sequence[str]) -> ASGIApp:
     async def words(request: Request) -> Response:
         _require_same_site(request)
         spelled = read_body(Spelled, await receive_small(request, json=True))
-        offer = partial(_offer, speller.recognizer.labels, spelled)
+        offer = partial(_offer, models.original.recognizer.labels, spelled)
         return JSONResponse({"words": await anyio.to_thread.run_sync(offer, limiter=turns)})
 
-    answers = Answers(speller)
-    sessions = Sessions(speller)
+    def change(operation: Operation, action: Callable[..., dict[str, Any]]) -> Route:
+        """Returns the route of an operation on the voice that takes no body."""
+
+        async def answer(request: Request) -> Response:
+            if operation.method == "post":
+                _require_same_site(request)
+            options = read_options(operation.options or Options, request.query_params)
+            # Not among `turns`, which recordings wait for.
+            return JSONResponse(await anyio.to_thread.run_sync(partial(action, _taught(voice), **options)))
+
+        return Route(operation.path, answer, methods=[operation.method])
+
+    def take(path: Path, name: str, letter: str) -> dict[str, Any]:
+        return _taught(voice).take(path, name, letter)
+
+    answers = Answers(models)
+    sessions = Sessions(models)
     turns = anyio.CapacityLimiter(max(1, os.cpu_count() or 1))  # other requests wait
     app = Starlette(
         routes=[
@@ -324,6 +362,12 @@ def make_app(speller: Speller, model: str, hosts: Sequence[str]) -> ASGIApp:
             _Endpoint(SPELL, answers.spelling, turns).route,
             Route(LIVE.path, live, methods=[LIVE.method]),
             Route(WORDS.path, words, methods=[WORDS.method]),
+            _Endpoint(TAKE, take, turns).route,
+            change(VOICE, Voice.state),
+            change(REMOVE, Voice.remove),
+            change(ADAPT, Voice.adapt),
+            change(STOP, Voice.stop),
+            change(USE, Voice.use),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)],
         exception_handlers={HTTPException: _error, ClientDisconnect: _error, Exception: _error},

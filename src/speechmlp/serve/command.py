@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     import uvicorn
 
+    from speechmlp.serve.voice import Models, Voice
+
 MAX_WAITING = 512
 """Connections that wait to be accepted."""
 REQUIRED = ("starlette", "uvicorn", "python_multipart", "psutil", "platformdirs", "cryptography")
@@ -32,7 +34,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="speechmlp serve",
-        description="Serve a web page that recognises letters, spoken or uploaded. Recordings are not stored.",
+        description="Serve a web page that recognises letters, spoken or uploaded, and that learns your voice if you "
+        "teach it. Other recordings are not stored.",
         epilog="example: curl --data-binary @letter.wav http://127.0.0.1:8026/api/recognize",
     )
     parser.add_argument("--checkpoint", metavar="FILE", help="a best.pt (default: the model in the package)")
@@ -43,6 +46,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--certificate", metavar="FILE", type=Path, help="encrypt with this certificate (PEM)")
     parser.add_argument("--key", metavar="FILE", type=Path, help="key of --certificate (default: in the same file)")
+    parser.add_argument(
+        "--voice",
+        metavar="FOLDER",
+        type=Path,
+        help="where the takes of your voice, and the model adapted to them, are kept (default: a folder of the user, "
+        "unless other machines can reach the page or --checkpoint is given: then there is none)",
+    )
     parser.add_argument("--no-browser", action="store_true", help="only print the page's address")
     judge_options(parser, "offer a second model for files, whose log-probabilities are added")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
@@ -101,6 +111,32 @@ def _certificate(arguments: argparse.Namespace, hosts: Sequence[str]) -> tuple[P
     return self_signed(user_data_path("speechmlp", appauthor=False), [*LOOPBACK, *hosts]), None
 
 
+def _voice(arguments: argparse.Namespace, models: "Models", local: bool) -> "Voice | None":
+    """Returns the voice that the page may teach the model; None if there is no folder for it.
+
+    Raises:
+        UserError: the folder cannot be used.
+    """
+    from platformdirs import user_data_path
+
+    from speechmlp.serve.voice import Voice
+
+    folder, chosen = arguments.voice, arguments.voice is not None
+    if not chosen and (not local or arguments.checkpoint is not None):
+        return None
+    start = "packaged" if arguments.checkpoint is None else str(Path(arguments.checkpoint).absolute())
+    try:
+        voice = Voice(folder if chosen else user_data_path("speechmlp", appauthor=False) / "voice", models, start)
+    except UserError as error:
+        if chosen:
+            raise
+        print(f"warning: the page cannot be taught a voice: {error}", file=sys.stderr)
+        return None
+    if voice.warning:
+        print(f"warning: {voice.warning}", file=sys.stderr)
+    return voice
+
+
 def _announce(urls: Sequence[str], host: str, https: bool, local: bool) -> None:
     """Prints where the page is, and warns if other machines can reach it."""
     if not local:
@@ -130,6 +166,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         from speechmlp.runs.folder import model_name
         from speechmlp.serve.app import make_app
         from speechmlp.serve.connections import Connection
+        from speechmlp.serve.voice import Models
 
         speller = load_speller(arguments.checkpoint, arguments.device)
         if arguments.judge and (warning := speller.recognizer.add_judge(arguments.judge, arguments.judge_model)):
@@ -138,8 +175,10 @@ def _serve(arguments: argparse.Namespace) -> int:
         speller.recognizer(torch.zeros(NUM_SAMPLES), SAMPLE_RATE)  # the first call is the slowest
         local = is_loopback(address)
         known = list(dict.fromkeys([*LOOPBACK, *hosts])) if local else ["*"]
+        models = Models(speller, model_name(find_checkpoint(arguments.checkpoint or "packaged")))
+        voice = _voice(arguments, models, local)
         config = uvicorn.Config(
-            make_app(speller, model_name(find_checkpoint(arguments.checkpoint or "packaged")), known),
+            make_app(models, known, voice),
             http=Connection,
             log_level="error",
             access_log=False,
@@ -156,7 +195,11 @@ def _serve(arguments: argparse.Namespace) -> int:
         _announce(urls, address, certificate is not None, local)
         if not arguments.no_browser and _has_screen():
             threading.Thread(target=webbrowser.open, args=(urls[0],), daemon=True).start()
-        _run(uvicorn.Server(config), listening)
+        try:
+            _run(uvicorn.Server(config), listening)
+        finally:
+            if voice is not None:
+                voice.close()
     return 0
 
 

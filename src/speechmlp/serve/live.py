@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from speechmlp.errors import UserError
 from speechmlp.recognition.live import LiveLetter, LiveSpeller
 from speechmlp.recognition.output import live_values
-from speechmlp.recognition.speller import Speller
+from speechmlp.serve.voice import Models
 
 MAX_SESSIONS = 32
 IDLE = 60.0
@@ -42,11 +42,11 @@ class Sessions:
     """The microphones that send samples; safe to share between threads.
 
     Args:
-        speller: the models.
+        models: those that a new session uses to its end.
     """
 
-    def __init__(self, speller: Speller) -> None:
-        self._speller = speller
+    def __init__(self, models: Models) -> None:
+        self._models = models
         self._lock = threading.Lock()
         self._sessions: dict[str, _Session] = {}
 
@@ -110,7 +110,7 @@ class Sessions:
             if len(self._sessions) >= MAX_SESSIONS:
                 raise HTTPException(503, f"expected at most {MAX_SESSIONS} microphones; try again later")
             try:
-                new = _Session(LiveSpeller(self._speller, rate), rate, used=now)
+                new = _Session(LiveSpeller(self._models.speller, rate), rate, used=now)
             except UserError as error:
                 raise HTTPException(400, str(error)) from error
             name = secrets.token_urlsafe(12)

@@ -30,6 +30,7 @@ from speechmlp.models.inference import predict, select_device
 from speechmlp.runs.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, rewrite_checkpoint
 from speechmlp.training.loop import Task, train
 from speechmlp.training.optimizers import build_optimizer
+from speechmlp.training.partial import Interrupted
 from speechmlp.training.resume import load_start
 from speechmlp.training.run import load_teachers
 from speechmlp.training.voice import Others, Voice, count_right, hold_out, of_speaker, require_known
@@ -46,6 +47,10 @@ ENOUGH = 40
 Progress = Callable[[float, str], None]
 
 
+class Cancelled(Exception):  # noqa: N818 - not an error
+    """Adapting was cancelled; nothing was written."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """How many of some recordings were recognised, by the starting model and by the adapted one.
@@ -59,6 +64,10 @@ class Measured:
     count: int
     before: int
     after: int
+
+    def __str__(self) -> str:
+        before, after = (f"{100 * right / self.count:.1f}%" for right in (self.before, self.after))
+        return f"{before} -> {after} of {self.count}"
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,27 @@ class Adaptation:
     refused: str | None
     checkpoint: Checkpoint | None
 
+    def lines(self) -> list[str]:
+        """Returns what was measured and what was not, a line each."""
+        lines = [f"Voice: {self.speaker}, adapted to {self.takes} takes"]
+        if self.missing:
+            lines.append(f"Never recorded, so not adapted to: {' '.join(self.missing)}")
+        if self.held_out is None:
+            lines.append("This voice: not measured, because no letter has two takes, so none could be held out")
+            lines.append(f"Its takes that were trained on: {self.trained_on} (no measure of new takes)")
+        else:
+            lines.append(f"This voice, takes that were held out: {self.held_out}")
+            if self.once:
+                lines.append(f"One take each, so not measured: {' '.join(self.once)}")
+        if self.others is None:
+            lines.append(
+                "Everybody else: not measured, because no other people's letters are at hand; the weights stay close "
+                "to the starting ones instead (speechmlp prepare an4 gets some)"
+            )
+        else:
+            lines.append(f"Everybody else: {self.others}")
+        return lines
+
 
 def adapt(
     recordings: str | Path,
@@ -110,11 +140,11 @@ def adapt(
             nothing.
         config: how to adapt; None for the shipped configuration `adapt`.
         progress: called with the fraction done and what is being done.
-        cancelled: asked after every step whether to stop.
+        cancelled: asked after every step of training whether to stop.
 
     Raises:
         UserError: the recordings, the configuration or the output cannot be used; nothing is written.
-        Interrupted: `cancelled` said so; nothing is written.
+        Cancelled: `cancelled` said so; nothing is written.
 
     Example:
         >>> adapt("recordings", output="anna.pt").held_out  # doctest: +SKIP
@@ -182,8 +212,13 @@ class _Adapting:
         optimizer = build_optimizer(training.optimizer, self.trained.network.parameters())
         valid = self.takes if self.held_out is None else self.held_out
         task = Task(self.trained, corpus, sampler, valid, training, self.average)
-        for record in train(task, optimizer, load_teachers(self.config, self.device), cancelled):
-            progress(0.1 + 0.8 * record.epoch / training.epochs, f"adapting, {record.epoch} of {training.epochs}")
+        try:
+            for record in train(task, optimizer, load_teachers(self.config, self.device), cancelled):
+                progress(0.1 + 0.8 * record.epoch / training.epochs, f"adapting, {record.epoch} of {training.epochs}")
+                if cancelled():
+                    raise Cancelled
+        except Interrupted as error:
+            raise Cancelled from error
 
     def mixed(self, mixture: float) -> SpeechClassifier:
         """Returns the model between the starting weights, 0, and the trained ones, 1."""

@@ -3,7 +3,7 @@ import { decode } from "./decoding.js";
 import { env, InferenceSession, Tensor } from "./onnxruntime.js";
 import { Recognizer } from "./recognizer.js";
 
-export const privacy = "Recordings stay in this browser, and are not stored.";
+export const privacy = () => "Recordings stay in this browser, and are not stored.";
 export const secure = "open the page over HTTPS"; // where the browser allows no microphone
 
 const PEAK = 2 / 32768; // of silence

@@ -1,5 +1,6 @@
 // What the page asks for, answered by the server. An exported page has another backend with the same functions.
-export const privacy = "Recordings are sent only to the program that serves this page, and are not stored.";
+export const privacy = (teaches) =>
+  `Recordings are sent only to the program that serves this page, and are not stored${teaches ? ", except those of Teach my voice" : ""}.`;
 export const secure = "start the server with --https"; // where the browser allows no microphone
 
 export async function describe() {
@@ -39,3 +40,25 @@ export async function offer(words, letters) {
     return [];
   }
 }
+
+async function ask(address, options = {}) {
+  // Returns what the server answers about a voice, or { error }; lost: whether it does not answer.
+  try {
+    const response = await fetch(`api/voice${address}`, options);
+    return await response.json();
+  } catch {
+    return { error: "The server does not answer. Is it still running?", lost: true };
+  }
+}
+
+const change = (address) => ask(address, { method: "POST" });
+
+export const voice = {
+  secure,
+  state: () => ask(""),
+  take: (sound, letter) => ask(`/take?${new URLSearchParams({ letter })}`, { method: "POST", body: sound }),
+  remove: (letter) => change(`/remove?${new URLSearchParams({ letter })}`),
+  adapt: () => change("/adapt"),
+  stop: () => change("/stop"),
+  use: (adapted) => change(`/use?adapted=${adapted}`),
+};
