@@ -3,7 +3,6 @@
 import doctest
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -145,21 +144,6 @@ def test_the_documentation_builds_without_warnings(tmp_path: Path) -> None:
     page = (tmp_path / "configuration.html").read_text(encoding="utf-8")
     assert "label_smoothing" in page
     assert "load_recognizer" in (tmp_path / "api.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("nbclient") is None, reason="the extra docs is not installed")
-def test_the_notebook_runs(tmp_path: Path) -> None:
-    import nbformat
-    from nbclient import NotebookClient
-
-    source = ROOT / "notebooks" / "tutorial.ipynb"
-    notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
-    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute(
-        env=os.environ | {"PYTHONPATH": path}
-    )
-    assert not any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", []))
 
 
 def test_the_page_of_spelled_words_is_that_of_its_figures() -> None:
