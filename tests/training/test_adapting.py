@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from speechmlp.adapt import main
 from speechmlp.config.loading import load_config
+from speechmlp.data.dataset import DeviceCorpus
 from speechmlp.data.manifest import Utterance, read_manifest, write_manifest
 from speechmlp.evaluate import main as evaluate
 from speechmlp.labels import LETTERS
+from speechmlp.models import inference
+from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.predict import main as predict
 from speechmlp.runs.checkpoint import PACKAGED, load_checkpoint
 from speechmlp.training.adapting import Cancelled, adapt
@@ -103,6 +107,21 @@ def test_a_model_that_forgets_everybody_else_is_not_kept(
     assert found.others.before == found.others.after  # the starting model stays
     assert found.checkpoint is None
     assert not (tmp_path / "new.pt").exists()
+
+
+def test_each_model_predicts_the_takes_once(write_takes: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[SpeechClassifier, DeviceCorpus]] = []
+
+    def counted(model: SpeechClassifier, corpus: DeviceCorpus) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append((model, corpus))
+        return inference.predict(model, corpus)
+
+    monkeypatch.setattr("speechmlp.training.voice.predict", counted)
+    found = adapt(write_takes(takes=3, letters=LETTERS[:20]), config=load_config("adapt", ALONE))
+    assert found.checkpoint is not None
+    assert len(calls) == len({(id(model), id(corpus)) for model, corpus in calls})
+    # The starting model and the chosen one both takes, the other mixture those that were held out.
+    assert len(calls) == 2 + 2 + 1
 
 
 def _change(folder: Path, letter: str, samples: np.ndarray) -> None:

@@ -9,11 +9,10 @@ import copy
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from speechmlp.audio.recordings import LeftOut
 from speechmlp.config.loading import load_config
@@ -26,14 +25,14 @@ from speechmlp.data.sampler import Sampler
 from speechmlp.errors import UserError
 from speechmlp.evaluation.calibration import fit_reject_below, fit_temperature
 from speechmlp.models.classifier import SpeechClassifier
-from speechmlp.models.inference import predict, select_device
+from speechmlp.models.inference import select_device
 from speechmlp.runs.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, rewrite_checkpoint
 from speechmlp.training.loop import Task, train
 from speechmlp.training.optimizers import build_optimizer
 from speechmlp.training.partial import Interrupted
 from speechmlp.training.resume import load_start
 from speechmlp.training.run import load_teachers
-from speechmlp.training.voice import Others, Voice, count_right, hold_out, of_speaker, require_known
+from speechmlp.training.voice import Others, Predictions, Voice, hold_out, of_speaker, require_known
 
 WORSE = 0.003
 """Largest fraction of other people's letters that may be lost."""
@@ -64,6 +63,11 @@ class Measured:
     count: int
     before: int
     after: int
+
+    @classmethod
+    def of(cls, before: Predictions, after: Predictions) -> "Measured":
+        """Returns how many both models recognise of the same recordings."""
+        return cls(len(before.labels), before.right, after.right)
 
     def __str__(self) -> str:
         before, after = (f"{100 * right / self.count:.1f}%" for right in (self.before, self.after))
@@ -166,10 +170,13 @@ def adapt(
     utterances = of_speaker(read_source(recordings, left_out, config.labels), speaker, str(recordings))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         voice = Voice.read(hold_out(utterances, config.training.seed), config, Path(scratch), str(recordings))
-        require_known(start.model.to(device), voice, device, str(recordings))
+        start.model.to(device)
+        takes = [part.to(device) for part in (voice.takes, voice.held_out) if part is not None]
+        known = [Predictions.of(start.model, part) for part in takes]
+        require_known(known, str(recordings))
         say(0.1, "reading other people's letters")
         others = Others.open(config, device)
-        adapting = _Adapting(config, start, voice, others, device)
+        adapting = _Adapting(config, start, voice, others, takes, known)
         adapting.train(say, cancelled)
         found = adapting.result(utterances, (*left_out.lines(), *others.notes))
     if output is not None and found.checkpoint is not None:
@@ -187,18 +194,55 @@ def with_teacher(config: Config) -> Config:
     return config.model_copy(update={"training": training.model_copy(update={"distill": distill})})
 
 
-class _Adapting:
-    """A starting model, what it is adapted to, and the trained model."""
+@dataclass(frozen=True)
+class _Candidate:
+    """The starting model, or one between it and the trained one, with its predictions.
 
-    def __init__(self, config: Config, start: Checkpoint, voice: Voice, others: Others, device: torch.device) -> None:
-        self.config, self.start, self.voice, self.others, self.device = config, start, voice, others, device
+    Attributes:
+        mixture: how far from the starting weights to the trained ones it is, up to 1.
+        model: the classifier.
+        deciding: predictions for the takes that were held out, or else for those trained on.
+        others: predictions for letters of other people; None if there are none at hand.
+    """
+
+    mixture: float
+    model: SpeechClassifier
+    deciding: Predictions
+    others: Predictions | None = None
+
+    def cost(self, lost: int) -> tuple[int, int, float]:
+        """Returns the mistakes on the takes that decide, the number of other people's letters lost, and the loss."""
+        return len(self.deciding.labels) - self.deciding.right, max(0, lost), self.deciding.loss
+
+
+class _Adapting:
+    """A starting model, what it is adapted to, and the trained model.
+
+    Args:
+        config: how to adapt.
+        start: the starting model.
+        voice: what it is adapted to.
+        others: letters of other people.
+        takes: the voice's takes that are trained on, and those held out, if there are any, on the device.
+        known: predictions of the starting model for each of `takes`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        start: Checkpoint,
+        voice: Voice,
+        others: Others,
+        takes: Sequence[DeviceCorpus],
+        known: Sequence[Predictions],
+    ) -> None:
+        self.config, self.start, self.voice, self.others = config, start, voice, others
+        self.takes, self.deciding, self.known, self.device = takes[0], takes[-1], known, takes[0].device
         torch.manual_seed(config.training.seed)
-        self.trained = SpeechClassifier(config).to(device)
+        self.trained = SpeechClassifier(config).to(self.device)
         self.trained.load_state_dict(start.model.state_dict())
         self.trained.front_end.requires_grad_(False)  # what finds the letter stays
         self.average = copy.deepcopy(self.trained).eval() if config.training.ema else None
-        self.takes = voice.takes.to(device)
-        self.held_out = None if voice.held_out is None else voice.held_out.to(device)
         self.trained_on = Fingerprints(one for part in (voice.takes, *others.replay) for one in part.fingerprints())
         if start.trained_on is not None:
             self.trained_on |= start.trained_on
@@ -210,8 +254,7 @@ class _Adapting:
         corpus = DeviceCorpus.join(parts)
         sampler = Sampler(corpus.labels, [len(part) for part in parts], self.others.weights, training.balance)
         optimizer = build_optimizer(training.optimizer, self.trained.network.parameters())
-        valid = self.takes if self.held_out is None else self.held_out
-        task = Task(self.trained, corpus, sampler, valid, training, self.average)
+        task = Task(self.trained, corpus, sampler, self.deciding, training, self.average)
         try:
             for record in train(task, optimizer, load_teachers(self.config, self.device), cancelled):
                 progress(0.1 + 0.8 * record.epoch / training.epochs, f"adapting, {record.epoch} of {training.epochs}")
@@ -234,55 +277,49 @@ class _Adapting:
 
     def result(self, utterances: Sequence[Utterance], notes: tuple[str, ...]) -> Adaptation:
         """Returns the best mixture, or the reason why there is none."""
-        before = self.start.model
-        measured = None if self.others.valid is None else _measured(before, before, self.others.valid)
-        chosen, model, others = 0.0, before, measured
-        lowest = self.cost(before, 0)
-        refused = f"the takes {'trained on' if self.held_out is None else 'held out'} are not recognised better"
-        most = 1.0 if self.others.replay and self.held_out is not None else CAUTIOUS
+        valid, held_out = self.others.valid, self.voice.held_out is not None
+        before = None if valid is None else Predictions.of(self.start.model, valid)
+        start = best = _Candidate(0.0, self.start.model, self.known[-1], before)
+        lowest = start.cost(0)
+        refused = f"the takes {'held out' if held_out else 'trained on'} are not recognised better"
+        most = 1.0 if self.others.replay and held_out else CAUTIOUS
         for mixture in (one for one in MIXTURES if one <= most):
-            candidate, lost = self.mixed(mixture), measured
-            if measured is not None and self.others.valid is not None:
-                lost = replace(measured, after=count_right(candidate, self.others.valid))
-                if measured.before - lost.after > WORSE * measured.count:
+            model, after, lost = self.mixed(mixture), None, 0
+            if valid is not None and before is not None:
+                after = Predictions.of(model, valid)
+                lost = before.right - after.right
+                if lost > WORSE * len(valid):
                     refused = f"more than {100 * WORSE:g} % of everybody else's letters would be lost"
                     continue
-            cost = self.cost(candidate, 0 if lost is None else lost.before - lost.after)
-            if cost < lowest:
-                chosen, model, others, lowest = mixture, candidate, lost, cost
+            candidate = _Candidate(mixture, model, Predictions.of(model, self.deciding), after)
+            if candidate.cost(lost) < lowest:
+                best, lowest = candidate, candidate.cost(lost)
+        trained_on = best.deciding
+        if held_out:
+            trained_on = self.known[0] if best is start else Predictions.of(best.model, self.takes)
         counts, labels = Counter(utterance.letter for utterance in utterances), self.config.labels
         return Adaptation(
             speaker=self.voice.speaker,
             takes=len(self.takes),
-            held_out=None if self.held_out is None else _measured(before, model, self.held_out),
-            trained_on=_measured(before, model, self.takes),
-            others=others,
-            mixture=chosen,
+            held_out=Measured.of(start.deciding, best.deciding) if held_out else None,
+            trained_on=Measured.of(self.known[0], trained_on),
+            others=None if before is None or best.others is None else Measured.of(before, best.others),
+            mixture=best.mixture,
             missing=tuple(letter for letter in labels if letter not in counts),
             once=tuple(letter for letter in labels if counts[letter] == 1),
             notes=notes,
-            refused=None if chosen else refused,
-            checkpoint=self.checkpoint(model) if chosen else None,
+            refused=refused if best is start else None,
+            checkpoint=None if best is start else self.checkpoint(best),
         )
 
-    def cost(self, model: SpeechClassifier, lost: int) -> tuple[int, int, float]:
-        """Returns the mistakes on takes that were held out, or else on those trained on; letters lost; the loss."""
-        logits, labels = predict(model, self.takes if self.held_out is None else self.held_out)
-        mistakes = int((logits.argmax(1) != labels).sum())
-        return mistakes, max(0, lost), F.cross_entropy(logits, labels).item()
-
-    def checkpoint(self, model: SpeechClassifier) -> Checkpoint:
-        """Returns the model for use, with a temperature and a threshold of its own."""
+    def checkpoint(self, chosen: _Candidate) -> Checkpoint:
+        """Returns a model for use, with a temperature and a threshold of its own."""
         temperature, reject_below = self.start.temperature, self.start.reject_below
-        if self.held_out is not None and len(self.held_out) >= ENOUGH:
-            logits, labels = predict(model, self.held_out)
+        logits, labels = chosen.deciding.logits, chosen.deciding.labels
+        if self.voice.held_out is not None and len(labels) >= ENOUGH:
             # Takes of one voice tell when it is too sure, and not that it may be surer about everybody.
             temperature = max(temperature, fit_temperature(logits, labels))
             reject_below = min(reject_below, fit_reject_below(logits / temperature))
         return Checkpoint(
-            self.config, model.cpu().eval(), None, [], temperature, reject_below, trained_on=self.trained_on
+            self.config, chosen.model.cpu().eval(), None, [], temperature, reject_below, trained_on=self.trained_on
         )
-
-
-def _measured(before: SpeechClassifier, after: SpeechClassifier, corpus: DeviceCorpus) -> Measured:
-    return Measured(len(corpus), count_right(before, corpus), count_right(after, corpus))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from speechmlp.audio_format import FULL_SCALE
 from speechmlp.config.schema import Config
@@ -90,15 +92,41 @@ class Voice:
         return self.takes.speakers[0]
 
 
-def require_known(model: SpeechClassifier, voice: Voice, device: torch.device, source: str) -> None:
+@dataclass(frozen=True)
+class Predictions:
+    """What a model predicts for N recordings: logits float32 [N, L], and their labels int64 [N]."""
+
+    logits: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, model: SpeechClassifier, corpus: DeviceCorpus) -> "Predictions":
+        """Returns the predictions of a model for a corpus."""
+        return cls(*predict(model, corpus))
+
+    @property
+    def right(self) -> int:
+        """How many recordings are recognised."""
+        return int((self.logits.argmax(1) == self.labels).sum())
+
+    @property
+    def loss(self) -> float:
+        """The mean cross entropy."""
+        return F.cross_entropy(self.logits, self.labels).item()
+
+
+def require_known(predictions: Sequence[Predictions], source: str) -> None:
     """Checks that the starting model recognises some of the takes.
+
+    Args:
+        predictions: of the starting model, for all takes.
+        source: of the takes, for the message.
 
     Raises:
         UserError: hardly any.
     """
-    parts = [part for part in (voice.takes, voice.held_out) if part is not None]
-    right = sum(count_right(model, part.to(device)) for part in parts)
-    count = sum(map(len, parts))
+    right = sum(each.right for each in predictions)
+    count = sum(len(each.labels) for each in predictions)
     if right < KNOWN * count:
         raise UserError(
             f"{source}: the starting model recognises {right} of {count} takes as their letters; expected a quarter or "
@@ -146,9 +174,3 @@ class Others:
                 valid = SpokenLetters(packed, "valid").to(device)
                 notes.append(f"everybody else: the {len(valid)} validation letters of {part.manifest}")
         return cls(replay, weights, valid, tuple(notes))
-
-
-def count_right(model: SpeechClassifier, corpus: DeviceCorpus) -> int:
-    """Returns how many letters of a corpus a model recognises."""
-    logits, labels = predict(model, corpus)
-    return int((logits.argmax(1) == labels).sum())
