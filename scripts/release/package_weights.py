@@ -68,8 +68,7 @@ def _trained_on(checkpoint: Checkpoint) -> Fingerprints | None:
     if checkpoint.config.training.start_from:
         trainings.append(load_config(str(BASE), []).corpus)
     for corpus in trainings:
-        sources = [(corpus.manifest, corpus.learn.split("+")), *((part.manifest, ["train"]) for part in corpus.mix)]
-        for manifest, splits in sources:
+        for manifest, splits in corpus.trained_on:
             if not (ROOT / manifest).exists():
                 print(f"warning: {manifest}: is not here, so its letters will not be known again", file=sys.stderr)
                 continue

@@ -91,6 +91,12 @@ class CorpusConfig(Section):
         (), description="recordings without a letter; all letters are trained to be equally probable for them"
     )
 
+    @property
+    def trained_on(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The manifests of the letters to train on, each with the splits that are used."""
+        further = ((part.manifest, ("train",)) for part in self.mix)
+        return (self.manifest, tuple(self.learn.split("+"))), *further
+
 
 Normalization = Annotated[
     Literal["none", "utterance", "corpus"],

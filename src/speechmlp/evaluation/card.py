@@ -20,7 +20,7 @@ from speechmlp.evaluation.sources import NOT_STATED, PREPARED, Source, find_sour
 from speechmlp.evaluation.text import gap_groups, gap_name, headlines, percent, points
 from speechmlp.files import write_text
 from speechmlp.labels import LETTERS
-from speechmlp.runs.checkpoint import PACKAGED, Checkpoint, load_checkpoint
+from speechmlp.runs.checkpoint import PACKAGED, Checkpoint, load_checkpoint, starts
 from speechmlp.runs.folder import BEST, model_name
 
 MARK = "<!-- Written by speechmlp from evaluations of this model; it is written again, so change nothing here. -->"
@@ -361,18 +361,13 @@ def trainings(trained: Checkpoint, checkpoint: Path) -> tuple[list[Config], str 
 
     The start of the model in the package is `BASE`, whose checkpoint is not in the package.
     """
-    configs: list[Config] = []
-    path: Path | None = checkpoint
-    for _ in range(10):  # starts that each start from another
-        configs.append(trained.config)
-        start = trained.config.training.start_from
-        if path is not None and path.resolve() == PACKAGED.resolve():
-            return [*configs, load_config(BASE, [])], None
+    configs, own = [trained.config], PACKAGED.resolve()
+    if checkpoint.resolve() == own:
+        return [*configs, load_config(BASE, [])], None
+    for path, start in starts(trained):
         if start is None:
-            return configs, None
-        path = PACKAGED if start == "packaged" else Path(start)
-        try:
-            trained = load_checkpoint(path)
-        except UserError:
-            return configs, start
+            return configs, str(path)
+        configs.append(start.config)
+        if path.resolve() == own:
+            return [*configs, load_config(BASE, [])], None
     return configs, None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from speechmlp.data.manifest import Utterance, read_manifest
 from speechmlp.errors import UserError
-from speechmlp.runs.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from speechmlp.runs.checkpoint import Checkpoint, starts
 
 
 def find_known(
@@ -24,15 +24,15 @@ def find_known(
     """
     if checkpoint.trained_on is not None:
         known, missing = [one in checkpoint.trained_on for one in fingerprints], list[str]()
-        if (earlier := _first_start(checkpoint)) is not None and earlier.trained_on is None:
+        # Fingerprints include those of the starting models, back to one that has none.
+        unmarked = (start for _, start in starts(checkpoint) if start is not None and start.trained_on is None)
+        if (earlier := next(unmarked, None)) is not None:
             older, missing = find_known(earlier, utterances, fingerprints)
             known = [one or other for one, other in zip(known, older, strict=True)]
         return known, missing
-    corpus = checkpoint.config.corpus
-    sources = [(corpus.manifest, corpus.learn.split("+")), *((part.manifest, ["train"]) for part in corpus.mix)]
     paths: set[Path] = set()
     missing = []
-    for manifest, splits in dict.fromkeys((name, tuple(splits)) for name, splits in sources):
+    for manifest, splits in dict.fromkeys(checkpoint.config.corpus.trained_on):
         try:
             lines = read_manifest(manifest, allow_shared=True, allow_outside=True, labels=None)
         except UserError:
@@ -40,20 +40,3 @@ def find_known(
         else:
             paths.update(line.path.resolve() for line in lines if line.split in splits)
     return [utterance.path.resolve() in paths for utterance in utterances], missing
-
-
-def _first_start(checkpoint: Checkpoint) -> Checkpoint | None:
-    """Returns the model that the first one of a row of checkpoints started from, as far as they are there."""
-    found, seen = None, set[Path]()
-    while checkpoint.config.training.start_from is not None:
-        try:
-            path = find_checkpoint(checkpoint.config.training.start_from).resolve()
-            if path in seen:  # it was written over the one that it started from
-                break
-            checkpoint = found = load_checkpoint(path)
-        except UserError:
-            break
-        seen.add(path)
-        if checkpoint.trained_on is None:
-            break
-    return found

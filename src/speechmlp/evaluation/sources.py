@@ -82,11 +82,10 @@ def _source(manifest: str, splits: Sequence[str], letters: bool, outside: bool) 
 
 def _sources_of(config: Config) -> Iterator[Source]:
     corpus = config.corpus
-    parts = [(corpus.manifest, tuple(corpus.learn.split("+")), True)]
-    parts += [(part.manifest, ("train",), True) for part in corpus.mix]
-    parts += [(part.manifest, ("train",), False) for part in corpus.negatives]
-    for manifest, splits, letters in parts:
-        yield _source(manifest, splits, letters, corpus.outside)
+    for manifest, splits in corpus.trained_on:
+        yield _source(manifest, splits, True, corpus.outside)
+    for part in corpus.negatives:
+        yield _source(part.manifest, ("train",), False, corpus.outside)
 
 
 def find_sources(configs: Sequence[Config]) -> list[Source]:

@@ -1,7 +1,7 @@
 """Save and load checkpoints: tensors and plain values that rebuild a model; loading runs no code from the file."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -220,3 +220,22 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise
         raise UserError(f"{path}: its weights do not fit its configuration; {expected}") from error
     return Checkpoint(config, model.eval(), training, history, temperature, reject_below, calibration, trained_on)
+
+
+def starts(checkpoint: Checkpoint) -> Iterator[tuple[Path, Checkpoint | None]]:
+    """Yields the models that a checkpoint started from, the latest first, with their files.
+
+    The last one is None if its file cannot be read. It ends at a file that was written over the one it started from.
+    """
+    seen = set[Path]()
+    while (start := checkpoint.config.training.start_from) is not None:
+        path = find_checkpoint(start)
+        if path.resolve() in seen:
+            return
+        seen.add(path.resolve())
+        try:
+            checkpoint = load_checkpoint(path)
+        except UserError:
+            yield path, None
+            return
+        yield path, checkpoint
