@@ -83,11 +83,11 @@ def strip(source: Path, target: Path) -> Checkpoint:
     """Writes a checkpoint that holds what use needs; returns it.
 
     Raises:
-        UserError: the source is for going on with training, or the models are larger than `LARGEST` together.
+        UserError: the source is for resuming training, or the models are larger than `LARGEST` together.
     """
     checkpoint = load_checkpoint(source)
     if checkpoint.training is not None:
-        raise UserError(f"{source}: expected a best.pt; a last.pt is for going on with training")
+        raise UserError(f"{source}: expected a best.pt; a last.pt is for resuming training")
     target.parent.mkdir(exist_ok=True)
     with replacing(target) as stripped:
         save_checkpoint(

@@ -24,13 +24,13 @@ def make_parser() -> argparse.ArgumentParser:
         prog="speechmlp calibrate",
         description="Store in a checkpoint the temperature that calibrates its probabilities: fitted on utterances, or "
         "given. Training fits it on validation utterances by itself. This is for models that were trained on those too "
-        "(corpus.learn: train+valid), for other recordings, and for going back (--temperature 1).",
+        "(corpus.learn: train+valid), for other recordings, and for undoing it (--temperature 1).",
         epilog="example: speechmlp calibrate --checkpoint runs/NAME/best.pt --manifest a.tsv b.tsv --split valid",
     )
     parser.add_argument("--checkpoint", metavar="FILE", required=True, help="a best.pt; changed in place")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--manifest", metavar="FILE", nargs="+", help="utterances that the model was not trained on")
-    source.add_argument("--like", metavar="FILE", help="take temperature and threshold of this checkpoint, a sibling's")
+    source.add_argument("--like", metavar="FILE", help="copy temperature and threshold of this checkpoint")
     source.add_argument("--temperature", type=float, metavar="T", help="take this one")
     parser.add_argument(
         "--split", choices=("train", "valid", "test"), help="of manifests that have splits; everything by default"
@@ -114,13 +114,14 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
     old = load_checkpoint(arguments.checkpoint)
     if old.training is not None:
-        raise UserError(f"{arguments.checkpoint}: expected a best.pt; a last.pt is for going on with training")
+        raise UserError(f"{arguments.checkpoint}: expected a best.pt; a last.pt is for resuming training")
     if arguments.manifest:
         new = _fitted(old, arguments)
     elif arguments.like:
         sibling = load_checkpoint(arguments.like)
         if sibling.config.labels != old.config.labels:
-            raise UserError(f"{arguments.like}: its labels are {describe(sibling.config.labels)}; expected a sibling's")
+            found = describe(sibling.config.labels)
+            raise UserError(f"{arguments.like}: expected the labels of {arguments.checkpoint}, found {found}")
         new = replace(
             old,
             temperature=sibling.temperature,

@@ -26,17 +26,16 @@ ZEROS = 6
 ROLLOFF = 0.99
 """Cut-off frequency as a fraction of the lower Nyquist frequency."""
 LARGEST_DENOMINATOR = 640
-"""Of a ratio of rates; another ratio is replaced by a simpler one less than a thousandth away."""
+"""Largest denominator of a ratio of rates; another ratio is replaced by a simpler one less than a thousandth away."""
 BLOCK = 1 << 16
 """Output samples that are computed together."""
 
 
 def place(samples: Any, sample_rate: Any, audio: AudioInput = DEFAULT_INPUT) -> Array:
-    """Returns the second of a recording that holds the letter, float32 [16000] at 16 kHz, or what is the model's input.
+    """Returns the second of a recording that holds the letter, float32 [16000] at 16 kHz, or another model's input.
 
     It is the second that `Recognizer` reads first: channels are mixed, the recording is resampled, the sound that is
-    most likely a letter gets the middle of the second, what else sounds in it is silenced, and the samples are rounded
-    to 16 bits.
+    most likely a letter is moved to the middle, other sounds are silenced, and the samples are rounded to 16 bits.
 
     Args:
         samples: an array or a list [T] or [C, T] of any length, of floats between -1 and 1 or of integers in the full

@@ -118,7 +118,10 @@ def test_mistakes_end_in_a_line(run: Path, forks: Forks) -> None:
     (run / "no.json").write_text("{}")
     given = ["--evaluation", "scores.json"]
     for arguments, problem in (
-        (["runs/mine/best.pt", *given], "is no run folder; say where to write the card with --output README.md"),
+        (
+            ["runs/mine/best.pt", *given],
+            "expected a run folder; for a checkpoint, say where to write the card with --output README.md",
+        ),
         (["runs/mine", *given, "--output", "thesis.md"], "thesis.md: exists and was not written by speechmlp card"),
         (["runs/mine", *given, "--license", "all rights"], "--license: expected an abbreviation such as mit"),
         (

@@ -20,13 +20,13 @@ Array = NDArray[np.float32]
 Double = NDArray[np.float64]
 
 RATE = 4000
-"""Hum is analysed at about so many samples per second."""
+"""Approximate sample rate in Hz at which hum is analysed."""
 BLOCK = 4.0
 """Seconds in which hum is taken to be steady."""
 SPAN = 0.05
 """Seconds of the stretches whose level is measured: half periods of 50, 60, 100 and 120 Hz."""
 QUIETEST, QUIET = 0.2, 1.6
-"""The stretch that has more power than this fraction of them is quiet; so are those up to so many times louder."""
+"""Quantile of the power of stretches that counts as quiet; so do stretches with up to this many times its power."""
 LEAST = 10
 """Fewest quiet stretches of a block: 0.5 s."""
 CLEAR = 17.0
@@ -36,20 +36,20 @@ AROUND = 20.0
 APART = 8.0
 """Smallest distance of two lines in Hz."""
 RANGE = 15.0
-"""dB below the strongest line of a search of others that it finds."""
+"""dB below the strongest line of a search down to which it finds others."""
 ROUNDS, MOST = 3, 40
-"""Searches for lines, because strong ones hide weak ones, and most lines."""
+"""Number of searches for lines, because strong ones hide weak ones, and largest number of lines."""
 NOISE = 0.75
-"""Fraction of the power's values there that are below what counts as noise: rumble may end in the middle."""
+"""Quantile of the power there that counts as noise: rumble may end in the middle."""
 RUMBLE = 65.0
-"""Hz up to which a filter removes what is strong."""
+"""Hz; a filter removes strong sounds below it."""
 LOW, HIGH = 45.0, 1900.0
 """Hz; lower tones are rumble, and hum has no higher ones."""
 STRONG = -30.0
 """dB relative to the loudest stretch of the recording from which on hum is removed."""
 
 LEFT = 10.0
-"""dB by which the loudest stretch must be above the middle one without hum."""
+"""dB by which the loudest stretch must exceed the median one after the hum is removed."""
 
 
 def without_hum(samples: Array, rate: int = SAMPLE_RATE) -> Array:
@@ -68,7 +68,7 @@ def without_hum(samples: Array, rate: int = SAMPLE_RATE) -> Array:
         return samples
     rest = samples - np.concatenate([tones(len(block), rate) for tones, block in zip(found, blocks, strict=True)])
     power = _powers(rest, rate)
-    # If nothing stands out from what is left, the tone is what was recorded.
+    # If nothing stands out from the rest, the tone was not hum but the recorded sound.
     return rest if power.max() > 10 ** (LEFT / 10) * np.median(power) else samples
 
 
@@ -87,7 +87,7 @@ class _Tones:
     growing: NDArray[np.complex128]
 
     def power(self) -> float:
-        """Returns the power of what is no rumble."""
+        """Returns the power of the tones above the rumble."""
         return float(np.square(np.abs(self.steady[self.lines > 2 * np.pi * RUMBLE])).sum() / 2)
 
     def __call__(self, count: int, rate: int) -> Array:

@@ -55,7 +55,7 @@ FEWEST_DIGITS = 4
 CERTAIN = (5, 0.7)
 """A name is kept if this fraction of its letters is among this many of the model's first letters."""
 MARGIN = 0.0
-"""Seconds: in fluent spelling the neighbours begin at once."""
+"""Seconds; in fluent spelling the next letter begins at once."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class _Corpus:
                 self.letters.append(self._utterance(path, letter, speaker, span, speaker.groups))
 
     def add_number(self, speaker: Speaker, path: Path, alignments: Sequence[Alignment]) -> None:
-        """Adds the digits of a number, from its likeliest alignment."""
+        """Adds the digits of a number, from its most probable alignment."""
         seconds = soundfile.info(path).duration
         best = max(alignments, key=lambda alignment: alignment.score, default=None)
         words = [] if best is None else [segment for segment in best.words if segment[0] in (*DIGITS, "oh")]

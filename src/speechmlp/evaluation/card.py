@@ -24,7 +24,7 @@ from speechmlp.runs.checkpoint import PACKAGED, Checkpoint, load_checkpoint, sta
 from speechmlp.runs.folder import BEST, model_name
 
 MARK = "<!-- Written by speechmlp from evaluations of this model; it is written again, so change nothing here. -->"
-"""By which a card is known that may be replaced."""
+"""Marks a card, which may be replaced."""
 BASE = "letters_long"
 """The configuration of the model that the one in the package started from."""
 UNKNOWN = "unknown"
@@ -319,12 +319,14 @@ def write_card(
         name: of the model; None for that of its run or file.
 
     Raises:
-        UserError: the model, its corpus or an evaluation cannot be read, the licence is no abbreviation, or the output
-            is a file that was written by something else.
+        UserError: the model, its corpus or an evaluation cannot be read, the licence is not an abbreviation, or the
+            output is a file that was written by something else.
     """
     checkpoint = Path(model) / BEST if Path(model).is_dir() else Path(model)
     if output is None and not Path(model).is_dir():
-        raise UserError(f"{model}: is no run folder; say where to write the card with --output README.md")
+        raise UserError(
+            f"{model}: expected a run folder; for a checkpoint, say where to write the card with --output README.md"
+        )
     target = Path(model) / "README.md" if output is None else Path(output)
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence):
         raise UserError(f"--license: expected an abbreviation such as mit, apache-2.0 or cc-by-4.0, found {licence!r}")

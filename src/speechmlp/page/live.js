@@ -1,4 +1,4 @@
-// Sends what the microphone hears to the backend, piece by piece, and tells which letters were recognised.
+// Sends the samples of the microphone to the backend, piece by piece, and reports the recognised letters.
 import { short } from "./microphone.js";
 
 const PIECE = 0.05; // seconds of the shortest piece

@@ -178,6 +178,6 @@ function sentence(letter, { kept, advice, heard }) {
   if (!kept) return `Not kept: ${advice[0]}. Say ${letter} again.`;
   const more = advice.length ? ` Note: ${advice[0]}.` : "";
   if (heard === letter) return `Kept ${letter}.${more}`;
-  const doubt = heard === null ? "the model heard no letter" : `the model heard ${heard}`;
+  const doubt = heard === null ? "the model recognised no letter" : `the model recognised ${heard}`;
   return `Kept ${letter}; ${doubt}. If that is not what you said, press Remove the last take.${more}`;
 }

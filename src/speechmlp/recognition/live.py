@@ -26,7 +26,7 @@ from speechmlp.recognition.speller import Speller
 STEP = 10
 """Frames from one search to the next."""
 CONTEXT = 300
-"""Frames before those that are searched that a search sees: they say how loud speech and pauses are."""
+"""Frames that are kept before the searched ones: they show how loud speech and pauses are."""
 BEFORE = 30
 """Frames before the first sound that a letter may reach into."""
 PAUSE = 28
@@ -34,9 +34,9 @@ PAUSE = 28
 LONG = 220
 """Frames of speech without such a pause after which its first letters are final."""
 AHEAD = 80
-"""Frames after a letter that are then needed for it to be final."""
+"""Frames that must then follow a letter for it to be final."""
 SETTLED = 5
-"""Frames after a letter until it is shown: before, it may be the beginning of another one."""
+"""Frames that must follow a letter for it to be shown: until then, it may be the beginning of another one."""
 SOUND = 15
 """Frames of speech without a letter that count as a rejected sound."""
 
@@ -87,7 +87,7 @@ class LiveLetter:
 
 @dataclass(frozen=True)
 class Change:
-    """What is new.
+    """What has changed since the last one.
 
     Attributes:
         final: letters that follow those that were final before.
@@ -135,7 +135,7 @@ class LiveSpeller:
         self._provisional: tuple[LiveLetter, ...] = ()
 
     def push(self, samples: Waveform) -> list[Change]:
-        """Returns what has changed by the next samples.
+        """Takes the next samples, and returns what has changed.
 
         What becomes final does not depend on how the samples are cut into pieces.
 
@@ -167,7 +167,7 @@ class LiveSpeller:
         return changes
 
     def _search(self, behind: bool) -> list[Change]:
-        """Returns what has changed by the last step of the window.
+        """Searches the window after its last step, and returns what has changed.
 
         Args:
             behind: whether more steps wait, so that what is provisional would be replaced at once.
@@ -260,7 +260,7 @@ class LiveSpeller:
         return LiveLetter(labels, found.log_probabilities[index], start / SAMPLE_RATE, end / SAMPLE_RATE)
 
     def _go_on(self, frame: int) -> None:
-        """Letters before a frame of the window are final; removes what is no longer needed."""
+        """Makes letters before a frame of the window final, and removes samples that are no longer needed."""
         self._open = self._first + frame
         gone = max(0, frame - CONTEXT)
         self._first += gone
@@ -269,7 +269,7 @@ class LiveSpeller:
         self._readings.forget(self._open * self._hop)
 
     def _changed(self, change: Change) -> list[Change]:
-        """Returns a change, unless it is none."""
+        """Returns a change, or nothing if it changes nothing."""
         before, self._provisional = self._provisional, change.provisional
         same = [one.letter for one in before] == [one.letter for one in change.provisional]
         return [] if same and not change.final and not change.rejected else [change]

@@ -21,53 +21,53 @@ class _Values(BaseModel):
 
 
 class Options(BaseModel):
-    """What a request may ask for, in its query."""
+    """Options of a request, in its query."""
 
 
 class RecordingOptions(Options):
-    """What a request with recordings may ask for, in its query or as fields of its form."""
+    """Options of a request with recordings, in its query or as fields of its form."""
 
     name: str = Field("", description="Name of the recording in the answer; a form's file has its own.")
 
 
 class LetterOptions(RecordingOptions):
-    """What a request for a letter may ask for."""
+    """Options of a request for a letter."""
 
     waveform: int = Field(0, ge=0, le=MAX_BARS, description="Number of bars of the waveform in the answer.")
     judge: bool = Field(False, description="Whether the second judge is asked too, if the server has one.")
 
 
 class SpellingOptions(RecordingOptions):
-    """What a request for a spelled word may ask for."""
+    """Options of a request for a spelled word."""
 
     words: str = Field("", description="Words to rank, separated by commas or white space.")
     best: int = Field(5, ge=1, le=100, description="Number of ranked words in the answer.")
 
 
 class LiveOptions(Options):
-    """What a request with the next samples of a microphone may ask for."""
+    """Options of a request with the next samples of a microphone."""
 
-    session: str = Field("", max_length=100, description="Of the microphone, as answered; empty for a new one.")
+    session: str = Field("", max_length=100, description="Session, as in the first answer; empty for a new one.")
     rate: int = Field(48_000, ge=8000, le=192_000, description="Sample rate of a new session in Hz.")
     first: int = Field(0, ge=0, description="Number of samples sent before; those sent twice are ignored.")
-    known: int = Field(0, ge=0, description="Number of final letters received; the answer has those after them.")
+    known: int = Field(0, ge=0, description="Number of final letters received; the answer starts after them.")
     end: bool = Field(False, description="Whether these are the last samples, so that all letters become final.")
 
 
 class TakeOptions(RecordingOptions):
-    """What a request with a take has to say."""
+    """Options of a request with a take."""
 
     letter: str = Field("", max_length=100, description="The letter that was asked for, one of the model's labels.")
 
 
 class RemoveOptions(Options):
-    """What a request to remove a take has to say."""
+    """Options of a request to remove a take."""
 
     letter: str = Field("", max_length=100, description="The letter whose last take is removed.")
 
 
 class UseOptions(Options):
-    """What a request to change the model has to say."""
+    """Options of a request to change the model."""
 
     adapted: bool = Field(True, description="Whether the adapted model answers; otherwise the original one does.")
 
@@ -124,7 +124,7 @@ class LiveLetter(_Values):
 class Live(_Values):
     """What is recognised so far in a session."""
 
-    session: str = Field(description="To be sent with the next samples.")
+    session: str = Field(description="Name of the session, to send with the next samples.")
     first: int = Field(description="Number of final letters before those in this answer.")
     letters: list[LiveLetter] = Field(description="The next final letters.")
     provisional: list[LiveLetter] = Field(description="Letters after all final ones, which may still change.")
@@ -136,7 +136,7 @@ class Spelled(BaseModel):
     """Words to choose from, and what is spelled so far."""
 
     words: list[Annotated[str, Field(max_length=100)]] = Field(
-        min_length=1, max_length=20_000, description="Words to choose from; what is no label of the model is ignored."
+        min_length=1, max_length=20_000, description="Words to choose from; characters that are not labels are ignored."
     )
     letters: list[dict[str, Annotated[float, Field(ge=0, le=1)]]] = Field(
         max_length=100, description="Probabilities of the labels for each letter spelled so far; those left out are 0."
@@ -152,7 +152,7 @@ class OfferedWord(_Values):
 
 
 class Offer(_Values):
-    """Words that begin as it is spelled."""
+    """Words that begin with what is spelled."""
 
     words: list[OfferedWord] = Field(description="The best words with their probabilities within the list.")
 
@@ -162,28 +162,30 @@ class Voice(_Values):
 
     folder: str = Field(description="Where takes and model are kept.")
     takes: dict[str, int] = Field(description="Number of takes of each label.")
-    wanted: int = Field(description="Takes of each label that are asked for.")
-    fewest: int = Field(description="Labels with a take that adapting needs.")
+    wanted: int = Field(description="Number of takes of each label that the page asks for.")
+    fewest: int = Field(description="Number of labels that must have a take before the model can be adapted.")
     adapting: bool = Field(description="Whether a model is being adapted.")
-    doing: str = Field(description="What is being done; empty if nothing.")
-    fraction: float = Field(description="How much of it is done.")
-    lines: list[str] = Field(description="What the last adapting measured; empty before.")
-    error: str = Field(description="Why the last adapting gave no result; empty if it did.")
+    doing: str = Field(description="Current step of the adaptation; empty if none is running.")
+    fraction: float = Field(description="Fraction that is done, from 0 to 1.")
+    lines: list[str] = Field(description="Results of the last adaptation; empty before the first one.")
+    error: str = Field(description="Why the last adaptation failed; empty if it did not.")
     adapted: bool = Field(description="Whether there is an adapted model.")
     used: bool = Field(description="Whether the adapted model answers.")
 
 
 class Take(_Values):
-    """What became of a take."""
+    """A take, and whether it was kept."""
 
     kept: bool = Field(description="Whether it was good enough to be kept.")
     advice: list[str] = Field(description="What is wrong with it.")
-    heard: str | None = Field(description="What the original model recognises in it; null if no letter, or not kept.")
+    heard: str | None = Field(
+        description="The letter that the original model recognises; null if none, or if not kept."
+    )
     voice: Voice = Field(description="The takes now.")
 
 
 class Takes(_Values):
-    """What became of the takes of a form with several recordings, in its order."""
+    """The takes of a form with several recordings, in its order."""
 
     results: list["Take | Failure"] = Field(description="An answer for each recording.")
 
@@ -214,7 +216,7 @@ class About(_Values):
     model: str = Field(description="Name of the model.")
     labels: list[str] = Field(description="What the model distinguishes, A to Z by default.")
     judge: bool = Field(description="Whether there is a second judge.")
-    voice: bool = Field(description="Whether a voice can be taught.")
+    voice: bool = Field(description="Whether the page can adapt the model to a voice.")
     max_bytes: int = Field(description="Largest body.")
     max_seconds: float = Field(description="Longest recording.")
 
@@ -234,7 +236,7 @@ class Operation:
         method: of HTTP.
         summary: what it does.
         answers: what it returns; the second for a form with several recordings.
-        options: what may be asked for; `RecordingOptions` if it takes recordings, `LiveOptions` if samples.
+        options: in the query; `RecordingOptions` if it takes recordings, `LiveOptions` if samples.
         body: what it takes as JSON.
         errors: statuses of its errors.
     """
@@ -261,7 +263,7 @@ SPELL = Operation(
 )
 LIVE = Operation("/api/live", "post", "Recognise letters while they are spoken", (Live,), LiveOptions)
 WORDS = Operation("/api/words", "post", "Rank words that begin with what is spelled so far", (Offer,), body=Spelled)
-VOICE = Operation("/api/voice", "get", "Describe the takes of a voice, and what becomes of adapting", (Voice,))
+VOICE = Operation("/api/voice", "get", "Describe the takes of a voice and the state of the adaptation", (Voice,))
 TAKE = Operation("/api/voice/take", "post", "Keep a take of a letter", (Take, Takes), TakeOptions)
 REMOVE = Operation("/api/voice/remove", "post", "Remove the last take of a letter", (Voice,), RemoveOptions)
 ADAPT = Operation("/api/voice/adapt", "post", "Begin to adapt the model to all takes", (Voice,))

@@ -122,7 +122,7 @@ def _about(mixed: Mix) -> dict[str, Any]:
 
 
 class Answers:
-    """Answers recordings with values for JSON; safe to share between threads."""
+    """Recognises recordings, and returns values for JSON; safe to share between threads."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
@@ -172,7 +172,7 @@ def _offer(labels: tuple[str, ...], spelled: Spelled) -> list[dict[str, Any]]:
     """Returns the best words that begin with what is spelled so far.
 
     Raises:
-        HTTPException: a letter is no label of the model, or no word has one.
+        HTTPException: a letter is not a label of the model, or no word contains a label.
     """
     rows = np.zeros((len(spelled.letters), len(labels)))
     for number, (row, letter) in enumerate(zip(rows, spelled.letters, strict=True)):

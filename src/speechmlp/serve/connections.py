@@ -1,4 +1,4 @@
-"""Connections of the server: what HTTP itself refuses is answered in JSON too, and no client occupies it for ever."""
+"""Connections of the server: invalid HTTP is answered in JSON too, and no client can hold a connection for ever."""
 
 import asyncio
 import json

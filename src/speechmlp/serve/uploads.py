@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 16 << 20
 MAX_IGNORED = 4 * MAX_BYTES
-"""Bytes that are read of a body that is too large: many clients read no answer before they have sent all of it."""
+"""Bytes that are read of a body that is too large: many clients read the answer only after they have sent all of it."""
 UPLOAD_SECONDS = 60.0
 """Longest time of an upload."""
 MAX_FILES = 16
@@ -52,7 +52,7 @@ def plain_name(name: str) -> str:
 
 
 def form_boundary(request: Request) -> bytes | None:
-    """Returns what separates the parts of a form; None if the body is a recording as it is.
+    """Returns the boundary between the parts of a form; None if the body is a recording as it is.
 
     Any other Content-Type says nothing about the body: curl and wget call every body a form of another kind.
 
@@ -185,7 +185,7 @@ class _Part:
 
     @property
     def file_name(self) -> str | None:
-        """The file's name; None if it is no file."""
+        """The file's name; None if it is not a file."""
         name = self._disposition().get(b"filename")
         return None if name is None else name.decode(errors="replace")
 

@@ -1,4 +1,4 @@
-"""The model that answers, and teaching it a voice: takes that the page records, and the model adapted to them."""
+"""The model that answers, and its adaptation to a voice: takes that the page records, and the adapted model."""
 
 import threading
 from collections import Counter
@@ -27,7 +27,7 @@ RECORDINGS, ADAPTED, UNUSED = "recordings", "adapted.pt", "unused.pt"
 """In the folder: the takes, the adapted model that answers, or the one that does not."""
 SPEAKER = "me"
 WANTED = 3
-"""Takes of each letter that are asked for."""
+"""Number of takes of each letter that the page asks for."""
 MOST = 20
 """Most takes of a letter."""
 MAX_SECONDS = 10.0
@@ -59,7 +59,7 @@ class Models:
 
 
 class Voice:
-    """A voice that the model is taught; safe to share between threads.
+    """A voice that the model is adapted to; safe to share between threads.
 
     Args:
         folder: of the takes and of the adapted model.
@@ -126,7 +126,7 @@ class Voice:
             return Counter()
 
     def state(self) -> dict[str, Any]:
-        """Returns the takes, and what became of adapting, as values for JSON."""
+        """Returns the takes and the state of the adaptation, as values for JSON."""
         counts = self._takes()
         with self._lock:
             return {
@@ -183,7 +183,7 @@ class Voice:
     def _write(self, label: str, mono: torch.Tensor, rate: int) -> None:
         numbers = self._numbers(label)
         if len(numbers) >= MOST:
-            raise HTTPException(422, f"letter: there are {len(numbers)} takes of {label}, which are enough")
+            raise HTTPException(422, f"letter: expected at most {MOST} takes of {label}, found {len(numbers)}")
         try:
             samples = (mono * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).short()
             path = take_path(self._recordings, label, SPEAKER, numbers[-1] + 1 if numbers else 0)
@@ -213,7 +213,7 @@ class Voice:
         """Begins to adapt the original model to all takes; returns the state.
 
         Raises:
-            HTTPException: this is being done already, or there are too few takes.
+            HTTPException: the model is being adapted already, or there are too few takes.
         """
         letters = len(self._takes())
         if letters < FEWEST:
@@ -272,12 +272,12 @@ class Voice:
             self._doing, self._lines, self._error = "", lines, error
 
     def stop(self) -> dict[str, Any]:
-        """Asks adapting to end without a result, if it goes on; returns the state."""
+        """Asks a running adaptation to stop without a result; returns the state."""
         self._cancelled.set()
         return self.state()
 
     def close(self) -> None:
-        """Ends adapting, so that its temporary files are removed."""
+        """Stops a running adaptation, so that its temporary files are removed."""
         self._cancelled.set()
         if self._thread is not None:
             self._thread.join(10)

@@ -317,7 +317,7 @@ class _Adapting:
         temperature, reject_below = self.start.temperature, self.start.reject_below
         logits, labels = chosen.deciding.logits, chosen.deciding.labels
         if self.voice.held_out is not None and len(labels) >= ENOUGH:
-            # Takes of one voice tell when it is too sure, and not that it may be surer about everybody.
+            # One voice can show that the model is too sure, but not that it may be surer about everybody else.
             temperature = max(temperature, fit_temperature(logits, labels))
             reject_below = min(reject_below, fit_reject_below(logits / temperature))
         return Checkpoint(
