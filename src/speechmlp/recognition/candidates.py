@@ -23,7 +23,7 @@ from speechmlp.audio.resampling import resample
 from speechmlp.audio_format import SAMPLE_RATE
 from speechmlp.labels import LETTERS
 from speechmlp.models.inference import EVALUATION_BATCH
-from speechmlp.models.pauses import speech_parts
+from speechmlp.models.pauses import Parts, speech_parts
 from speechmlp.models.segments import LONGEST, SHORTEST, SegmentScorer
 from speechmlp.recognition.recognizer import Recognizer
 
@@ -39,8 +39,9 @@ PAUSES = (5, 10, 18)
 """Frames of the shortest pause at which a recording is cut: a stop's closure inside a letter is up to 180 ms long."""
 LONGEST_PIECE = 110
 """Frames of the longest piece between pauses that may be one letter."""
-LONGEST_ALONE = 90
-"""Frames of the longest piece in a recording whose letters are said one by one, with the last of `PAUSES` between."""
+ALONE = ((2, 0, 90), (1, 18, 90))
+"""In a recording whose letters are said one by one: which of `PAUSES` are between them, and the frames of the shortest
+and the longest piece. After short pauses, a very short piece is a part of a letter with a closure inside, such as X."""
 AROUND_SPEECH = 6
 """Frames before and after speech that a letter may reach into a pause."""
 CONTEXT = 8
@@ -119,8 +120,7 @@ def find_candidates(
     chosen = _grid_segments(scorer, features, speech, since)
     pieces = {part for parts in cuts for part in parts if SHORTEST <= part[1] - part[0] <= LONGEST_PIECE}
     pieces = {part for part in pieces if part[0] >= since}
-    one_by_one = len(cuts[-1]) > 1 and all(last - first <= LONGEST_ALONE for first, last in cuts[-1])
-    said_alone = set(cuts[-1]) if one_by_one else set()
+    said_alone = set(_said_alone(cuts))
     # A piece that is on the grid too is a piece.
     rows = sorted({**dict.fromkeys(chosen, False), **dict.fromkeys(pieces, True)}.items(), key=lambda row: row[0][::-1])
     spans = np.array([span for span, _ in rows], np.int64).reshape(-1, 2)
@@ -147,6 +147,14 @@ def find_candidates(
         doubles=np.zeros(len(spans), bool),
     )
     return with_doubles(found, scores[:, SegmentScorer.DOUBLE].numpy())
+
+
+def _said_alone(cuts: Sequence[Parts]) -> Parts:
+    """Returns the pieces, of those between each of `PAUSES`, that are letters said one by one; none otherwise."""
+    for which, shortest, longest in ALONE:
+        if len(cuts[which]) > 1 and all(shortest <= last - first <= longest for first, last in cuts[which]):
+            return cuts[which]
+    return []
 
 
 def _named(by_letter: Tensor, labels: tuple[str, ...]) -> NDArray[np.float64]:
