@@ -124,3 +124,10 @@ def test_without_a_voice_the_loudest_second_is_taken() -> None:
 
 def test_a_long_silence_is_zeros() -> None:
     assert not place(np.zeros(20_000, np.float32)).samples.any()
+
+
+@pytest.mark.parametrize(("gap", "level", "voices"), [(0.02, 0.3, 2), (0.1, 0.15, 2), (0.1, 0.05, 1), (0.5, 0.3, 1)])
+def test_voices_of_a_stretch_are_counted_if_they_are_about_equally_loud(gap: float, level: float, voices: int) -> None:
+    first, second = voice(0.35, level=0.3), voice(0.35, level=level)
+    stretches = Placing(recording((1.0, first), (1.35 + gap, second))).stretches
+    assert stretches[0].voices == voices

@@ -158,6 +158,7 @@ def test_answers_equal_those_of_serve(
         recordings[f"{subtype}.wav"] = encoded(values, rate, "WAV", subtype)
     samples, rate = spoken[0]
     recordings["flac.flac"] = encoded([samples, samples], rate, "FLAC")
+    recordings["two letters.wav"] = encoded(np.tile(np.trim_zeros(samples), 2), rate)
     recordings["44100.wav"] = encoded(clip(44_100), 44_100)
     recordings["cut off.wav"] = recordings["PCM_16.wav"][: 2 * len(recordings["PCM_16.wav"]) // 3]
     streamed = bytearray(recordings["PCM_16.wav"])
@@ -165,7 +166,9 @@ def test_answers_equal_those_of_serve(
     recordings["streamed.wav"] = bytes(streamed)
     for name, content in recordings.items():
         (tmp_path / name).write_bytes(content)
-        require_equal(recognized(page, name, content), answers.letter(tmp_path / name, name, 240))
+        expected = answers.letter(tmp_path / name, name, 240)
+        require_equal(recognized(page, name, content), expected)
+        assert expected["more"] or name != "two letters.wav"
     for form, subtype in (("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")):  # whose decoders differ a little
         content = encoded(np.pad(samples, rate), rate, form, subtype)
         (tmp_path / form).write_bytes(content)
@@ -295,7 +298,8 @@ def seconds(page: Page, samples: Array, rate: int) -> tuple[list[Array], dict[st
           const channels = Array.from({ length: count }, (_, c) => all.slice(c * length, (c + 1) * length));
           const { samples, note } = mix(channels, rate, settings.channels);
           const seconds = findSeconds(resample(samples, rate, settings.sample_rate, settings.resampling), settings);
-          const about = Object.fromEntries(["first", "score", "long"].map((key) => [key, seconds.map((s) => s[key])]));
+          const keys = ["first", "score", "long", "voices"];
+          const about = Object.fromEntries(keys.map((key) => [key, seconds.map((one) => one[key])]));
           return { note, waveforms: seconds.map((one) => [...one.waveform].map((value) => value * 32768)), ...about };
         }""",
         [base64.b64encode(np.ascontiguousarray(samples, np.float32).tobytes()).decode(), len(samples), rate],
@@ -309,7 +313,7 @@ def same_seconds(page: Page, samples: Array, rate: int, audio: AudioInput = DEFA
     best = Second.of(mixed, audio)
     expected = [best, *best.rivals]
     waveforms, found = seconds(page, samples, rate)
-    about = {"note": mixed.note, "first": [one.first for one in expected], "long": [one.long for one in expected]}
+    about = {"note": mixed.note} | {key: [getattr(one, key) for one in expected] for key in ("first", "long", "voices")}
     return (
         about == {key: found[key] for key in about}
         and found["score"] == pytest.approx([one.score for one in expected], abs=0.05)

@@ -1,10 +1,12 @@
 """The recognizer on waveforms, batches and files: types, rates, odd recordings and errors."""
 
 import array
+import csv
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,14 @@ import torch
 from speechmlp.audio.resampling import _resampler, resample
 from speechmlp.config.loading import override_config
 from speechmlp.config.schema import Config
+from speechmlp.data.manifest import Utterance, read_manifest
 from speechmlp.errors import UserError
+from speechmlp.evaluation.joined_words import join, read_letter
 from speechmlp.labels import LETTERS
 from speechmlp.models.classifier import SpeechClassifier
 from speechmlp.models.segments import load_scorer
-from speechmlp.recognition.inputs import Recording, Waveform
-from speechmlp.recognition.recognizer import Recognizer, load_recognizer
+from speechmlp.recognition.inputs import Recording, Waveform, as_mono
+from speechmlp.recognition.recognizer import Recognizer, Second, load_recognizer
 from speechmlp.recognition.speller import Speller, load_speller
 from speechmlp.runs.checkpoint import save_checkpoint
 from tests.conftest import tone
@@ -338,3 +342,49 @@ def test_every_way_to_give_a_recording_says_which_channel_is_used(recognizer: Re
     assert len(notes) == 1
     assert notes.pop().endswith("; only channel 1 of 2 is used")
     assert recognizer(np.stack([wave, wave]), 16_000).note == ""
+
+
+def test_two_letters_in_a_row_are_more_than_one(synthetic_corpus: Path) -> None:
+    recognizer = load_recognizer(device="cpu")
+    letters = [one for one in read_manifest(synthetic_corpus) if one.letter != "W"][:50]
+    pairs = [join(pair, [0.1])[0] for pair in pairwise(map(read_letter, letters))]
+    assert np.median([len(samples) for samples in pairs]) < 1.5 * 16_000  # with a quarter of a second on each side
+    assert np.mean([found.more for found in recognizer.many((samples, 16_000) for samples in pairs)]) > 0.7
+    assert np.mean([found.more for found in recognizer.many([one.path for one in letters])]) < 0.05
+
+
+def test_the_two_voices_of_w_are_one_letter(synthetic_corpus: Path) -> None:
+    recognizer = load_recognizer(device="cpu")
+    paths = [one.path for one in read_manifest(synthetic_corpus) if one.letter == "W"]
+    seconds = [Second.of(as_mono(path)) for path in paths]
+    found = zip(seconds, recognizer.recognize(seconds), strict=True)
+    several = [one for second, one in found if second.voices > 1 and one.letter == "W"]
+    assert several
+    assert not any(one.more for one in several)
+
+
+@pytest.mark.corpus
+@pytest.mark.slow
+def test_real_letters_in_a_row_are_more_than_one(real_recordings: Path) -> None:
+    recognizer = load_recognizer(device="cpu")
+    with (real_recordings / "people" / "index.tsv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["use"] == "train" and row["start"]]
+    letters = [
+        Utterance(
+            real_recordings / "people" / row["path"],
+            row["letter"],
+            row["speaker"],
+            start=float(row["start"]),
+            end=float(row["end"]),
+        )
+        for row in rows
+    ]
+    pairs = [(first, second) for first, second in pairwise(letters) if first.speaker == second.speaker]
+    for pause in (0.0, 0.1):
+        joined = (join(list(map(read_letter, pair)), [pause])[0] for pair in pairs)
+        more = [found.more for found in recognizer.many((samples, 16_000) for samples in joined)]
+        print(f"{pause} s between two letters: {np.mean(more):.3f} of {len(more)} flagged")
+        assert np.mean(more) > 0.85
+    more = [found.more for found in recognizer.many([one.path for one in letters])]
+    print(f"single letters: {np.mean(more):.3f} of {len(more)} flagged")
+    assert np.mean(more) < 0.02

@@ -41,6 +41,8 @@ LOUDER = 12.0
 """dB by which friction may be louder than the vowel; high bands are emphasised."""
 LONGEST = 1.1
 """Seconds for each second of the input; longer stretches are probably more than one letter."""
+ALIKE = 10.0
+"""dB below the loudest sound of a stretch down to which a voice counts as one of its voices."""
 SHORTEST = 0.12
 """Seconds; shorter stretches are probably none."""
 APART = 0.5
@@ -69,6 +71,7 @@ class Stretch:
         level: in dB; comparable within a recording only.
         score: how likely it is the letter; log-odds of being a voice, less for what its surroundings speak against.
         long: whether it is too long for one letter.
+        voices: number of its voices, except those much softer than its loudest sound; one for most letters.
     """
 
     start: int
@@ -76,6 +79,7 @@ class Stretch:
     level: float
     score: float
     long: bool
+    voices: int
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,8 @@ def _stretches(sounds: Sequence[Sound], seconds: float) -> list[Stretch]:
         score = min(8.0, voice)
         score -= 12 * max(0.0, length - longest) + 10 * (APART - apart) + 0.2 * (loudest - level)
         score -= 20 * max(0.0, SHORTEST - length)
-        found.append(Stretch(start, end, level, score, length > longest))
+        loud = sum(sound.voice > 0 and sound.level > level - ALIKE for sound in groups[number])
+        found.append(Stretch(start, end, level, score, length > longest, loud))
     return sorted(found, key=lambda one: -one.score)
 
 

@@ -25,6 +25,7 @@ from speechmlp.audio.decoding import at_16k, resampled
 from speechmlp.audio.placing import Placing, rounded
 from speechmlp.audio_format import DEFAULT_INPUT, AudioInput
 from speechmlp.errors import UserError
+from speechmlp.labels import LETTERS
 from speechmlp.models.inference import EVALUATION_BATCH, select_device
 from speechmlp.models.judge import MODEL, WhisperJudge, load_judge
 from speechmlp.recognition.inputs import Recording, Waveform, as_mono
@@ -38,6 +39,8 @@ SOUND_WEIGHT = 0.25
 """Weight of a second's log-odds by its sound, next to those of the letter recognised in it."""
 SURE = 0.5
 """Probability of a letter from which on it counts as one more."""
+ONE_VOICE = tuple(letter for letter in LETTERS if letter != "W")
+"""Labels that are spoken as a single syllable; two voices are more than one of them."""
 T = TypeVar("T")
 
 
@@ -80,6 +83,7 @@ class Second:
         note: why only one channel is used; empty if it is their mean.
         score: log-odds of holding the letter, by its sound.
         long: whether the speech in it is too long for a letter.
+        voices: number of voices in it that are about equally loud; 0 without speech.
         rivals: other seconds of the recording that are nearly as likely to hold it; the model decides.
     """
 
@@ -89,6 +93,7 @@ class Second:
     note: str = ""
     score: float = 0.0
     long: bool = False
+    voices: int = 0
     rivals: "tuple[Second, ...]" = ()
 
     @classmethod
@@ -101,8 +106,8 @@ class Second:
             placed = placing.second(number)
             waveform = torch.from_numpy(rounded(placed.samples))
             stretch = placing.stretches[number] if placing.stretches else None
-            score, long = (stretch.score, stretch.long) if stretch else (0.0, False)
-            return cls(waveform, placed.first, len(mono), mixed.note, score, long, rivals)
+            score, long, voices = (stretch.score, stretch.long, stretch.voices) if stretch else (0.0, False, 0)
+            return cls(waveform, placed.first, len(mono), mixed.note, score, long, voices, rivals)
 
         close = [
             number
@@ -250,11 +255,12 @@ class Recognizer:
 
 def _most_likely(second: Second, found: list[Recognition]) -> Recognition:
     """Returns the letter of a second, or that of a rival that is more likely a letter; says whether there are more."""
-    scores = [each.score for each in (second, *second.rivals)]
-    odds = [SOUND_WEIGHT * score + _log_odds(one.probability) for score, one in zip(scores, found, strict=True)]
+    seconds = (second, *second.rivals)
+    odds = [SOUND_WEIGHT * each.score + _log_odds(one.probability) for each, one in zip(seconds, found, strict=True)]
     best = max(range(len(found)), key=odds.__getitem__)
     others = [one for number, one in enumerate(found) if number != best]
-    more = second.long or any(one.letter is not None and one.probability > SURE for one in others)
+    several = seconds[best].voices > 1 and found[best].ranked[0][0] in ONE_VOICE
+    more = several or second.long or any(one.letter is not None and one.probability > SURE for one in others)
     return replace(found[best], more=more)
 
 

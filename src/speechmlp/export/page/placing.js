@@ -53,7 +53,7 @@ function grow(group, sounds, direction, constants, rate, bridged) {
 
 function findStretches(sounds, constants, rate, seconds) {
   // Returns what can be a letter, or another label of an input of some seconds, the most likely one first.
-  const { SHORTEST, APART, WEAK } = constants;
+  const { SHORTEST, APART, WEAK, ALIKE } = constants;
   const longest = constants.LONGEST * seconds;
   const groups = joined(sounds, constants, rate, constants.BRIDGED * Math.max(1, seconds));
   const about = groups.map((group) => ({
@@ -61,11 +61,12 @@ function findStretches(sounds, constants, rate, seconds) {
     end: highest(group, "end"),
     level: highest(group, "level"),
     voice: highest(group, "voice"),
+    voices: group.filter((one) => one.voice > 0 && one.level > highest(group, "level") - ALIKE).length,
   }));
   const loudest = Math.max(...about.map((one) => one.level));
   const found = [];
   for (const one of about) {
-    const { start, end, level, voice } = one;
+    const { start, end, level, voice, voices } = one;
     if (voice <= 0 && level < loudest - WEAK) continue;
     // Speech around it is against a stretch; noises, which may be anything, are not.
     const around = about.filter((other) => other !== one && other.voice > 0 && other.level > level - WEAK);
@@ -75,7 +76,7 @@ function findStretches(sounds, constants, rate, seconds) {
     let score = Math.min(8, voice);
     score -= 12 * Math.max(0, length - longest) + 10 * (APART - apart) + 0.2 * (loudest - level);
     score -= 20 * Math.max(0, SHORTEST - length);
-    found.push({ start, end, level, score, long: length > longest });
+    found.push({ start, end, level, score, long: length > longest, voices });
   }
   return found.sort((a, b) => b.score - a.score);
 }

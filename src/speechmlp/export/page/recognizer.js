@@ -16,8 +16,8 @@ export function findSeconds(samples, settings) {
   return [0, ...close].map((number) => {
     const { samples: second, first } = placing.second(number);
     const waveform = second.map((value) => Math.min(32767, Math.max(-32768, roundEven(value * 32768))) / 32768);
-    const { score, long } = placing.stretches[number] ?? { score: 0, long: false };
-    return { waveform, first, score, long };
+    const { score, long, voices } = placing.stretches[number] ?? { score: 0, long: false, voices: 0 };
+    return { waveform, first, score, long, voices };
   });
 }
 
@@ -37,7 +37,8 @@ export class Recognizer {
     const odds = read.map((one, number) => settings.recognizer.SOUND_WEIGHT * seconds[number].score + logOdds(one.probability));
     const best = odds.indexOf(Math.max(...odds));
     const others = read.filter((_, number) => number !== best);
-    const more = seconds[0].long || others.some((one) => one.letter !== null && one.probability > settings.recognizer.SURE);
+    const several = seconds[best].voices > 1 && settings.recognizer.ONE_VOICE.includes(read[best].ranked[0][0]);
+    const more = several || seconds[0].long || others.some((one) => one.letter !== null && one.probability > settings.recognizer.SURE);
     return { ...read[best], more, note, samples };
   }
 
