@@ -343,7 +343,7 @@ def _operation(one: Operation, found: Mapping[Any, Any]) -> dict[str, Any]:
             "content": {FORM: {"schema": form}, "application/octet-stream": {"schema": binary}},
         }
     elif one.options is LiveOptions:
-        statuses.update({*REFUSED_SMALL, 410})
+        statuses.update({*REFUSED_SMALL, 410, 429})
         result["requestBody"] = {
             "required": False,
             "description": f"The next samples, 16-bit little-endian mono, at most {MAX_PIECE >> 20} MB; may be empty.",

@@ -108,7 +108,7 @@ class Sessions:
             for old in [old for old, one in self._sessions.items() if one.used < now - IDLE]:
                 del self._sessions[old]
             if len(self._sessions) >= MAX_SESSIONS:
-                raise HTTPException(503, f"expected at most {MAX_SESSIONS} microphones; try again later")
+                raise HTTPException(429, f"expected at most {MAX_SESSIONS} microphones; try again later")
             try:
                 new = _Session(LiveSpeller(self._models.speller, rate), rate, used=now)
             except UserError as error:
