@@ -6,7 +6,10 @@ import http.client
 import io
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -114,6 +117,21 @@ def test_files_of_a_form_are_decoded(encoding: str, more: int, server: Server, t
     kind = f"multipart/form-data; boundary={BOUNDARY}"
     status, _, found = request(server, "/api/recognize", path.read_bytes(), Content_Type=kind)
     assert (status, found["seconds"]) == (200, 10.0)
+
+
+@pytest.mark.slow
+def test_the_answer_arrives_although_the_body_comes_later(server: Server) -> None:
+    host = urlsplit(server.url)
+    for path, kind in (("words", "text/plain"), ("live", "application/json"), ("recognize", "application/json")):
+        for number in range(200):
+            with socket.create_connection((host.hostname, host.port)) as connection:
+                head = f"POST /api/{path} HTTP/1.1\r\nHost: {host.netloc}\r\nContent-Type: {kind}\r\n"
+                connection.sendall(f"{head}Content-Length: 2000\r\n\r\n".encode())
+                time.sleep(number / 50_000)  # the server is refusing it
+                connection.sendall(bytes(2000))
+                answer = b"".join(iter(partial(connection.recv, 1 << 16), b""))
+            assert answer.startswith(b"HTTP/1.1 415"), answer
+            assert b"Content-Type: expected " in answer
 
 
 def test_all_files_of_a_form_are_answered(server: Server, letters: dict[str, Path]) -> None:

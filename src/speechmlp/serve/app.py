@@ -62,7 +62,16 @@ from speechmlp.serve.api import (
     read_options,
 )
 from speechmlp.serve.live import Sessions
-from speechmlp.serve.uploads import MAX_BYTES, Upload, form_boundary, plain_name, read_form, receive, receive_small
+from speechmlp.serve.uploads import (
+    MAX_BYTES,
+    Upload,
+    form_boundary,
+    ignore_rest,
+    plain_name,
+    read_form,
+    receive,
+    receive_small,
+)
 from speechmlp.serve.voice import Models, Voice
 
 MAX_SECONDS = 60.0
@@ -272,6 +281,8 @@ async def _error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return JSONResponse({"error": "internal error; the recording was not recognised"}, 500)
     text, headers = error.detail, dict(error.headers or {})
+    if "Connection" in headers and "expect" not in request.headers:
+        await ignore_rest(request)
     if error.status_code == 404:
         text = f"there is nothing at this address; {DOCUMENT.path} describes the API"
     if error.status_code == 405:

@@ -2,6 +2,7 @@
 
 import binascii
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import anyio
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 16 << 20
 MAX_IGNORED = 4 * MAX_BYTES
 """Bytes that are read of a body that is too large: many clients read the answer only after they have sent all of it."""
+IGNORE_SECONDS = 2.0
+"""Longest time that the rest of a refused body is read."""
 UPLOAD_SECONDS = 60.0
 """Longest time of an upload."""
 MAX_FILES = 16
@@ -30,7 +33,7 @@ MAX_PIECE = 1 << 21
 FORM = "multipart/form-data"
 EXPECTED = f"expected a recording as the request's body, or as a file of a form ({FORM})"
 CLOSE = {"Connection": "close"}
-"""For answers that do not wait for the rest of the request."""
+"""For answers to requests whose body is refused, and ignored."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,16 @@ def _announced(request: Request) -> str:
         answer = CLOSE | {"Accept-Encoding": "identity"}
         raise HTTPException(415, f"Content-Encoding: expected none, found {coding[:80]!r}", answer)
     return parse_options_header(headers.get("content-type"))[0].decode("latin-1").strip().lower()
+
+
+async def ignore_rest(request: Request) -> None:
+    """Reads what a client still sends: if the connection is closed before, it may never see the answer."""
+    size = 0
+    with anyio.move_on_after(IGNORE_SECONDS), suppress(ClientDisconnect, RuntimeError):  # RuntimeError: all was read
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MAX_IGNORED:
+                break
 
 
 async def receive(request: Request, path: Path) -> None:
