@@ -95,7 +95,7 @@ async def ignore_rest(request: Request) -> None:
     with anyio.move_on_after(IGNORE_SECONDS), suppress(ClientDisconnect, RuntimeError):  # RuntimeError: all was read
         async for chunk in request.stream():
             size += len(chunk)
-            if size > MAX_IGNORED:
+            if size > MAX_BYTES:
                 break
 
 
