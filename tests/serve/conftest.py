@@ -69,7 +69,7 @@ def serving(
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=os.environ | {"TMPDIR": str(folder)} | (environment or {}),
+            env=os.environ | {"TMPDIR": str(folder), "XDG_DATA_HOME": str(folder / "data")} | (environment or {}),
         )
         assert process.stdout is not None
         found = re.fullmatch(r"Say a letter at (https?://\S+) \(Ctrl-C ends\)\n", process.stdout.readline())

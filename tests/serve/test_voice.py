@@ -140,7 +140,7 @@ def test_a_voice_is_taught_and_the_change_is_undone(spoken: dict[str, NDArray[np
     assert sum(state_count := [1 for _ in (folder / "recordings").glob("*/*.wav")]) == 3 * len(SAID), state_count
 
 
-def test_letters_that_are_not_said_are_not_learnt(spoken: dict[str, NDArray[np.float32]], tmp_path: Path) -> None:
+def test_takes_of_other_letters_are_refused(spoken: dict[str, NDArray[np.float32]], tmp_path: Path) -> None:
     with serving(tmp_path, "--voice", tmp_path / "voice") as server:
         for letter in SAID:
             found = take(server, letter, spoken["B" if letter != "B" else "C"])[1]

@@ -32,6 +32,8 @@ MOST = 20
 """Most takes of a letter."""
 MAX_SECONDS = 10.0
 """Longest take."""
+MAX_SAMPLES = int(MAX_SECONDS * 192_000)
+"""Most samples of all channels of a take."""
 SUFFIX = ", adapted to your voice"
 
 
@@ -157,7 +159,7 @@ class Voice:
         """
         del name
         label = self._label(letter)
-        waveform, rate = load(path, max_seconds=MAX_SECONDS)
+        waveform, rate = load(path, max_seconds=MAX_SECONDS, max_values=MAX_SAMPLES)
         problems = find_problems(waveform, rate)
         kept = not any(kind in AGAIN for kind, _ in problems)
         heard = None

@@ -25,7 +25,7 @@ export function withoutHum(samples, rate, constants) {
 }
 
 function strength(tones, { RUMBLE }) {
-  // Returns the power of what is no rumble.
+  // Returns the power of everything but the rumble.
   const kept = tones.filter((tone) => tone.line > 2 * Math.PI * RUMBLE);
   return kept.reduce((sum, { steady: [a, b] }) => sum + a * a + b * b, 0) / 2;
 }
